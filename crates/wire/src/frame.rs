@@ -1,0 +1,243 @@
+//! Everything that can be said on a connection after the hellos.
+
+use crate::digest::{Digest, DigestAlgorithm};
+use crate::entry::{Entries, Entry, Mtime};
+use crate::error::ErrorReply;
+use crate::link::LinkTarget;
+use crate::opcode;
+use crate::path::RemotePath;
+
+/// A frame and the request it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Framed {
+    /// Chosen by the client; 0 for the connection itself.
+    pub request: u32,
+    /// What is said.
+    pub frame: Frame,
+}
+
+/// What a frame says, one variant for each [opcode](crate::opcode).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// The request, or the connection if the request is 0, has failed.
+    Error(ErrorReply),
+    /// Asks for a pong with the same number.
+    Ping(u64),
+    /// Answers a ping.
+    Pong(u64),
+    /// The sender accepts no new request.
+    Goodbye,
+    /// The client announces a file.
+    Put(Put),
+    /// `len` raw bytes of the file follow this frame; they are no part of it.
+    Extent {
+        /// Where they belong in the file.
+        offset: u64,
+        /// How many, 1 to [`EXTENT_BYTES_MAX`](crate::limits::EXTENT_BYTES_MAX).
+        len: u64,
+    },
+    /// The digest over all bytes that were sent, in the order of the file.
+    Digest(Digest),
+    /// The client has sent the whole file.
+    Commit {
+        /// Bytes of the file.
+        size: u64,
+    },
+    /// The server keeps the file.
+    Committed(Committed),
+    /// The client gives the request up.
+    Cancel,
+    /// The client asks for a file.
+    Get(Get),
+    /// The server announces the file that was asked for.
+    File(FileHeader),
+    /// The server has sent the file.
+    End,
+    /// Asks what a directory contains.
+    List(List),
+    /// Some of it; more may follow until `Done`.
+    Entries(Entries),
+    /// Asks for one entry; a link is not followed.
+    Stat(RemotePath),
+    /// The entry that was asked for.
+    Entry(Entry),
+    /// Removes an entry.
+    Remove(Remove),
+    /// Moves an entry.
+    Rename(Rename),
+    /// Makes a directory.
+    MakeDir(MakeDir),
+    /// Makes a symbolic link.
+    Symlink(Symlink),
+    /// Sets mode and modification time of an entry.
+    SetAttributes(SetAttributes),
+    /// The request is done.
+    Done,
+}
+
+impl Frame {
+    /// The number that says what it is.
+    pub const fn opcode(&self) -> u8 {
+        match self {
+            Self::Error(_) => opcode::ERROR,
+            Self::Ping(_) => opcode::PING,
+            Self::Pong(_) => opcode::PONG,
+            Self::Goodbye => opcode::GOODBYE,
+            Self::Put(_) => opcode::PUT,
+            Self::Extent { .. } => opcode::EXTENT,
+            Self::Digest(_) => opcode::DIGEST,
+            Self::Commit { .. } => opcode::COMMIT,
+            Self::Committed(_) => opcode::COMMITTED,
+            Self::Cancel => opcode::CANCEL,
+            Self::Get(_) => opcode::GET,
+            Self::File(_) => opcode::FILE,
+            Self::End => opcode::END,
+            Self::List(_) => opcode::LIST,
+            Self::Entries(_) => opcode::ENTRIES,
+            Self::Stat(_) => opcode::STAT,
+            Self::Entry(_) => opcode::ENTRY,
+            Self::Remove(_) => opcode::REMOVE,
+            Self::Rename(_) => opcode::RENAME,
+            Self::MakeDir(_) => opcode::MAKE_DIR,
+            Self::Symlink(_) => opcode::SYMLINK,
+            Self::SetAttributes(_) => opcode::SET_ATTRIBUTES,
+            Self::Done => opcode::DONE,
+        }
+    }
+}
+
+/// A file that is about to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// Where it shall be.
+    pub path: RemotePath,
+    /// Its bytes, if they are known before they are sent.
+    pub size: Option<u64>,
+    /// Whether it must be on disk, not only in the server's memory, when it is acknowledged.
+    pub durable: bool,
+    /// The digest that follows its bytes.
+    pub digest: DigestAlgorithm,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its modification time.
+    pub mtime: Mtime,
+    /// What tells it from another file, or from itself at another time.
+    pub identity: Identity,
+}
+
+/// With its size and modification time, what tells one version of a source from any other. All zero if unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Number of the inode.
+    pub inode: u64,
+    /// Seconds of the last change to the inode, as in [`Mtime`].
+    pub ctime_s: i64,
+    /// The rest in nanoseconds, less than 1,000,000,000.
+    pub ctime_ns: u32,
+}
+
+/// What the server keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Bytes of the file.
+    pub size: u64,
+    /// The digest that the server took over them.
+    pub digest: Digest,
+}
+
+/// A file, or a part of one, that the client wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Get {
+    /// Where it is.
+    pub path: RemotePath,
+    /// The first byte that is wanted.
+    pub start: u64,
+    /// The byte after the last that is wanted, `None` for all there are.
+    pub end: Option<u64>,
+    /// The digest that shall follow the bytes.
+    pub digest: DigestAlgorithm,
+}
+
+/// A file that the server is about to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileHeader {
+    /// Bytes of the whole file.
+    pub size: u64,
+    /// The first byte that is sent.
+    pub start: u64,
+    /// The byte after the last that is sent, at most `size`.
+    pub end: u64,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its modification time.
+    pub mtime: Mtime,
+}
+
+/// A directory whose content is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    /// Where it is.
+    pub path: RemotePath,
+    /// Whether the content of directories in it is wanted too.
+    pub recursive: bool,
+}
+
+/// An entry to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remove {
+    /// Where it is.
+    pub path: RemotePath,
+    /// Whether a directory goes with what it contains.
+    pub recursive: bool,
+}
+
+/// An entry to move. A file that is at its new place is replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rename {
+    /// Where it is.
+    pub from: RemotePath,
+    /// Where it shall be.
+    pub to: RemotePath,
+}
+
+/// A directory to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MakeDir {
+    /// Where it shall be.
+    pub path: RemotePath,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Whether missing parents are made too, and a directory that is there already is no error.
+    pub parents: bool,
+}
+
+/// A symbolic link to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Symlink {
+    /// Where it shall be.
+    pub path: RemotePath,
+    /// Where it points.
+    pub target: LinkTarget,
+}
+
+/// Attributes to set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAttributes {
+    /// The entry whose they are.
+    pub path: RemotePath,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its modification time.
+    pub mtime: Mtime,
+}
+
+/// The flag of a put that must be on disk when it is acknowledged.
+pub(crate) const PUT_DURABLE: u16 = 1 << 0;
+/// The flag of a put whose size is known.
+pub(crate) const PUT_SIZED: u16 = 1 << 1;
+/// The flag of a listing or a removal that goes into directories.
+pub(crate) const RECURSIVE: u16 = 1 << 0;
+/// The flag of a directory that is made together with its parents.
+pub(crate) const PARENTS: u16 = 1 << 0;
+/// The end of a range that has none.
+pub(crate) const TO_END: u64 = u64::MAX;
