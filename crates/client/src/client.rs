@@ -1,0 +1,263 @@
+//! A client of one server: its thread, and what it can be asked for.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use xferd_engine::{Batch, Failure, Shard};
+use xferd_reactor::{Limits, MioDriver, WorkerPool};
+use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
+
+use crate::ask::{Answer, Ask, Withdrawal};
+use crate::dispatcher::Dispatcher;
+use crate::job::{Job, Receipt};
+use crate::push::{Copy, Push};
+use crate::read::{self, Reader};
+use crate::sources::{Found, SOURCES_MAX, SharedFiles, Sources, Walk};
+use crate::survey::{PullSpec, Survey};
+use crate::task::ClientOutcome;
+use crate::write::{self, WriteSpec, Writer};
+
+/// Connections of one client at a time; what needs more waits.
+pub const CONNECTIONS_MAX: usize = 1024;
+
+/// Copies of one push or pull.
+pub const CLIENTS_MAX: usize = 1000;
+
+/// Connections that share out one copy.
+pub const STREAMS_MAX: usize = 64;
+
+/// How a client works.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Threads for file work: taking digests, reading small files. 0 does it on the client's own thread.
+    pub workers: usize,
+    /// How long a server may be silent in the middle of something.
+    pub patience: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { workers: 1, patience: Duration::from_secs(60) }
+    }
+}
+
+/// A push: sources, and how many connections send them.
+#[derive(Clone, Debug)]
+pub struct PushSpec {
+    /// What goes where.
+    pub sources: Sources,
+    /// Copies, each under its own name, 1 to [`CLIENTS_MAX`].
+    pub clients: usize,
+    /// Connections that share out one copy's files, 1 to [`STREAMS_MAX`].
+    pub streams: usize,
+    /// Whether each file is synced before it is acknowledged.
+    pub durable: bool,
+    /// Find out what would be pushed, and push nothing.
+    pub dry_run: bool,
+}
+
+/// A client of one server. It connects when there is something to do, and keeps connections for what comes next.
+///
+/// Dropping it closes it.
+pub struct Client {
+    dispatcher: Dispatcher,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    rehearsals: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Client {
+    /// Starts a client of the server at `address`. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// What the system says to starting threads.
+    pub fn open(address: SocketAddr, config: Config) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::io("cannot start the client's threads", &error);
+        let pool = match config.workers {
+            0 => None,
+            workers => Some(WorkerPool::<Batch<ClientOutcome>>::start(workers).map_err(failed)?),
+        };
+        let driver = MioDriver::new(Limits::default(), pool).map_err(failed)?;
+        let shard = Shard::new(driver, CONNECTIONS_MAX);
+        let dispatcher = Dispatcher { mailbox: shard.mailbox(), address, patience: config.patience };
+        let thread = thread::Builder::new()
+            .name("xferd-client".into())
+            .spawn(move || {
+                if let Err(error) = shard.run() {
+                    tracing::error!(%error, "the client's reactor has failed");
+                }
+            })
+            .map_err(failed)?;
+        Ok(Self { dispatcher, thread: Mutex::new(Some(thread)), rehearsals: Mutex::default() })
+    }
+
+    /// Sees whether the server is there and speaks our language.
+    pub fn ping(&self, on_answer: impl FnOnce(Result<(), Failure>) + Send + 'static) -> Withdrawal {
+        self.ask(Frame::Ping(0), |answer| on_answer(answer.map(|_| ())))
+    }
+
+    /// Puts a question to the server: [`Frame::Stat`], [`Frame::List`] or one that changes the tree.
+    pub fn ask(
+        &self,
+        question: Frame,
+        on_answer: impl FnOnce(Result<Answer, Failure>) + Send + 'static,
+    ) -> Withdrawal {
+        let withdrawal = Withdrawal::default();
+        self.dispatcher.assign(Ask::new(question, withdrawal.clone(), Box::new(on_answer)));
+        withdrawal
+    }
+
+    /// Takes a question back; it is answered with ABORTED, unless it has been answered.
+    pub fn withdraw(&self, withdrawal: &Withdrawal) {
+        withdrawal.withdraw();
+        self.dispatcher.mailbox.nudge();
+    }
+
+    /// Pushes files and trees.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT if the specification makes no sense. Everything else comes by `on_end`.
+    pub fn push(
+        &self,
+        spec: PushSpec,
+        on_end: impl FnOnce(Result<Receipt, Failure>) + Send + 'static,
+    ) -> Result<Arc<Job>, Failure> {
+        let PushSpec { sources, clients, streams, durable, dry_run } = spec;
+        check_counts(sources.paths.len(), clients, streams)?;
+        if !sources.into_target && (sources.paths.len() > 1 || (sources.target.is_root() && clients > 1)) {
+            return Err(wrong("several sources need a directory as their target; end it with /".into()));
+        }
+        let digest = sources.digest;
+        let sources = Arc::new(sources);
+        let shared_files = SharedFiles::default();
+        let walk = |copy: usize| Walk::new(sources.clone(), (clients > 1).then_some(copy), shared_files.clone());
+        let job = Job::new(self.dispatcher.mailbox.clone(), Box::new(on_end));
+        if dry_run {
+            self.rehearse(&job, (0..clients).map(walk).collect())?;
+            return Ok(job);
+        }
+        let tickets: Vec<_> = (0..clients * streams).map(|_| job.ticket()).collect();
+        let mut tickets = tickets.into_iter();
+        for copy in 0..clients {
+            job.search();
+            let copy = Copy::new(walk(copy), streams, digest, durable);
+            for ticket in tickets.by_ref().take(streams) {
+                self.dispatcher.assign(Push::new(ticket, copy.clone()));
+            }
+        }
+        Ok(job)
+    }
+
+    /// Pulls files and trees.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT if the specification makes no sense. Everything else comes by `on_end`.
+    pub fn pull(
+        &self,
+        spec: PullSpec,
+        on_end: impl FnOnce(Result<Receipt, Failure>) + Send + 'static,
+    ) -> Result<Arc<Job>, Failure> {
+        check_counts(spec.paths.len(), spec.clients, spec.streams)?;
+        let job = Job::new(self.dispatcher.mailbox.clone(), Box::new(on_end));
+        let survey = Survey::new(job.ticket(), Arc::new(spec), self.dispatcher.clone());
+        self.dispatcher.assign(survey);
+        Ok(job)
+    }
+
+    /// Reads `[start, end)` of a file; `on_open` is told how many bytes will come.
+    pub fn read(
+        &self,
+        path: RemotePath,
+        start: u64,
+        end: Option<u64>,
+        on_open: impl FnOnce(Result<u64, Failure>) + Send + 'static,
+    ) -> Reader {
+        let digest = DigestAlgorithm::Crc64Nvme;
+        let mailbox = self.dispatcher.mailbox.clone();
+        let (reader, task) = read::read(path, start, end, digest, mailbox, Box::new(on_open));
+        self.dispatcher.assign(task);
+        reader
+    }
+
+    /// Writes a file; `on_open` is told once its bytes can be given.
+    pub fn write(
+        &self,
+        spec: WriteSpec,
+        on_open: impl FnOnce(Result<(), Failure>) + Send + 'static,
+    ) -> Writer {
+        let (writer, task) = write::write(spec, self.dispatcher.mailbox.clone(), Box::new(on_open));
+        self.dispatcher.assign(task);
+        writer
+    }
+
+    /// Ends everything that is under way, which is answered with ABORTED, and closes all connections. Blocks until that
+    /// has happened.
+    pub fn close(&self) {
+        self.dispatcher.mailbox.stop();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let rehearsals = std::mem::take(&mut *self.rehearsals.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in thread.into_iter().chain(rehearsals) {
+            // A thread that panicked has told so already.
+            let _ = thread.join();
+        }
+    }
+
+    /// Finds what would be pushed, on a thread of its own: there is no connection to do it for.
+    fn rehearse(&self, job: &Arc<Job>, walks: Vec<Walk>) -> Result<(), Failure> {
+        let mut ticket = job.ticket();
+        job.search();
+        let rehearsal = move || {
+            let job = ticket.job().clone();
+            for found in walks.into_iter().flatten().take_while(|_| !job.is_cancelled()) {
+                let counted = found.map(|found| match found {
+                    Found::File { size, .. } => job.rehearsed(xferd_wire::EntryKind::File, size),
+                    Found::Directory(_) => job.rehearsed(xferd_wire::EntryKind::Directory, 0),
+                    Found::Link(_) => job.rehearsed(xferd_wire::EntryKind::Symlink, 0),
+                    Found::Skipped => job.skipped(),
+                });
+                if let Err(failed) = counted {
+                    if let Err(fatal) = job.file_failed(&failed.path, failed.failure) {
+                        return ticket.end(Err(fatal));
+                    }
+                }
+            }
+            job.searched();
+            ticket.end(Ok(()));
+        };
+        let thread = thread::Builder::new()
+            .name("xferd-rehearsal".into())
+            .spawn(rehearsal)
+            .map_err(|error| Failure::io("cannot start a thread", &error))?;
+        self.rehearsals.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn check_counts(sources: usize, clients: usize, streams: usize) -> Result<(), Failure> {
+    if !(1..=SOURCES_MAX).contains(&sources) {
+        return Err(wrong(format!("{sources} sources; give 1 to {SOURCES_MAX}")));
+    }
+    if !(1..=CLIENTS_MAX).contains(&clients) {
+        return Err(wrong(format!("{clients} clients; give 1 to {CLIENTS_MAX}")));
+    }
+    if !(1..=STREAMS_MAX).contains(&streams) {
+        return Err(wrong(format!("{streams} streams; give 1 to {STREAMS_MAX}")));
+    }
+    if clients * streams > CONNECTIONS_MAX {
+        return Err(wrong(format!(
+            "{clients} clients of {streams} streams need more than {CONNECTIONS_MAX} connections; take fewer"
+        )));
+    }
+    Ok(())
+}
+
+fn wrong(message: String) -> Failure {
+    Failure::new(ErrorCode::InvalidArgument, message)
+}

@@ -1,0 +1,336 @@
+//! Pulls one copy of what is to be pulled, or one connection's share of it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use xferd_engine::{DiskOutcome, Failure, Incoming};
+use xferd_store::{FileAttributes, Store, StoreError};
+use xferd_wire::{Digest, DigestAlgorithm, FileHeader, Frame, Get, LinkTarget, Mtime, RemotePath};
+
+use crate::job::Ticket;
+use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, unexpected};
+
+/// Requests of one connection that are under way. A server works on as many ([`xferd_wire`] names no limit of its own).
+const REQUESTS_UNANSWERED_MAX: usize = 64;
+
+/// One copy of what is pulled, shared by the connections that pull it.
+pub(crate) struct Copy {
+    wanted: Mutex<VecDeque<Wanted>>,
+    directories: Mutex<Vec<(Arc<Store>, RemotePath, FileAttributes)>>,
+    pulling: AtomicUsize,
+    digest: DigestAlgorithm,
+    durable: bool,
+}
+
+/// Something to pull.
+pub(crate) struct Wanted {
+    /// Where it is on the server.
+    pub(crate) remote: RemotePath,
+    /// The local tree it goes into, and where in it.
+    pub(crate) store: Arc<Store>,
+    pub(crate) local: RemotePath,
+    pub(crate) kind: WantedKind,
+}
+
+pub(crate) enum WantedKind {
+    File,
+    Directory { mode: u32, mtime: Mtime },
+    Link { target: LinkTarget },
+}
+
+impl Copy {
+    pub(crate) fn new(wanted: Vec<Wanted>, streams: usize, digest: DigestAlgorithm, durable: bool) -> Arc<Self> {
+        Arc::new(Self {
+            wanted: Mutex::new(wanted.into()),
+            directories: Mutex::default(),
+            pulling: AtomicUsize::new(streams),
+            digest,
+            durable,
+        })
+    }
+
+    fn next_wanted(&self) -> Option<Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn directories(&self) -> MutexGuard<'_, Vec<(Arc<Store>, RemotePath, FileAttributes)>> {
+        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's share.
+pub(crate) struct Pull {
+    ticket: Ticket,
+    copy: Arc<Copy>,
+    unanswered: HashMap<u32, Asked>,
+    /// The file whose staging file is being made: nothing is read meanwhile.
+    staging: Option<u32>,
+    /// The file whose extent comes by [`Task::on_raw`].
+    gathering: Option<u32>,
+    finishing: bool,
+}
+
+struct Asked {
+    remote: RemotePath,
+    state: AskedState,
+}
+
+enum AskedState {
+    /// A file that was asked for.
+    File { store: Arc<Store>, local: RemotePath },
+    /// A file that is arriving.
+    Arriving { incoming: Incoming, header: FileHeader },
+    /// A file that failed here; the server was told.
+    GivenUp,
+    /// A file that is being stored.
+    Committing { bytes: u64, digest: Digest },
+    Directory,
+    Link,
+    Attributes,
+}
+
+impl Task for Pull {
+    fn start(&mut self, channel: &mut Channel<'_>) -> Result<Course, Failure> {
+        channel.check_digest(self.copy.digest)?;
+        self.ticket.job().begin();
+        self.advance(channel)
+    }
+
+    fn on_frame(&mut self, request: u32, frame: Frame, channel: &mut Channel<'_>) -> Result<Course, Failure> {
+        if matches!(self.unanswered.get(&request), Some(Asked { state: AskedState::GivenUp, .. })) {
+            match frame {
+                Frame::Extent { len, .. } => channel.effects.discard(len),
+                // Either it was cancelled in time, or it had all been sent.
+                Frame::Error(_) | Frame::End => {
+                    self.unanswered.remove(&request);
+                }
+                _ => {}
+            }
+            return self.advance(channel);
+        }
+        match frame {
+            Frame::File(header) => self.on_file(request, header, channel)?,
+            Frame::Extent { offset, len } => {
+                let start = self.start_of(request)?;
+                let incoming = self.arriving(request)?;
+                let begun = match offset.checked_sub(start) {
+                    Some(offset) => incoming.extent(offset, len, channel.effects),
+                    None => Err(Failure::protocol("an extent before the range that was asked for")),
+                };
+                let gathers = begun.is_ok() && incoming.gathering() > 0;
+                if gathers {
+                    self.gathering = Some(request);
+                } else if begun.is_err() {
+                    channel.effects.discard(len);
+                }
+                self.ticket.job().moved(len);
+                self.give_up_if_failed(request, begun, channel)?;
+            }
+            Frame::Digest(digest) => {
+                let checked = self.arriving(request)?.digest(&digest);
+                self.give_up_if_failed(request, checked, channel)?;
+            }
+            Frame::End => self.on_end(request, channel)?,
+            Frame::Error(reply) => {
+                let Some(asked) = self.unanswered.remove(&request) else { return self.advance(channel) };
+                self.ticket.job().file_failed(asked.remote.as_str(), reply.into())?;
+            }
+            _ => return Err(unexpected(&frame)),
+        }
+        self.advance(channel)
+    }
+
+    fn on_event(&mut self, event: TaskEvent, channel: &mut Channel<'_>) -> Result<Course, Failure> {
+        match event {
+            TaskEvent::Worked(request, ClientOutcome::Disk(DiskOutcome::Staged(result))) => {
+                self.staging = None;
+                if let Ok(incoming) = self.arriving(request) {
+                    let staged = incoming.on_staged(result);
+                    self.give_up_if_failed(request, staged, channel)?;
+                }
+            }
+            TaskEvent::Received(request, hasher, result) => {
+                if let Ok(incoming) = self.arriving(request) {
+                    let received = incoming.on_received(hasher, result);
+                    self.give_up_if_failed(request, received, channel)?;
+                }
+            }
+            TaskEvent::Worked(request, ClientOutcome::Disk(DiskOutcome::Committed(result)) | ClientOutcome::Done(result)) => {
+                self.on_done(request, result)?;
+            }
+            _ => {}
+        }
+        self.advance(channel)
+    }
+
+    fn raw_due(&self) -> u64 {
+        match self.gathering.and_then(|request| self.unanswered.get(&request)) {
+            Some(Asked { state: AskedState::Arriving { incoming, .. }, .. }) => incoming.gathering(),
+            _ => 0,
+        }
+    }
+
+    fn on_raw(&mut self, bytes: &[u8]) -> usize {
+        let Some(request) = self.gathering else { return 0 };
+        let Ok(incoming) = self.arriving(request) else { return 0 };
+        let taken = incoming.gather(bytes);
+        if incoming.gathering() == 0 {
+            self.gathering = None;
+        }
+        taken
+    }
+
+    fn wants_bytes(&self) -> bool {
+        self.staging.is_none()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.ticket.job().is_cancelled()
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.ticket.end(Err(failure));
+    }
+}
+
+impl Pull {
+    pub(crate) fn new(ticket: Ticket, copy: Arc<Copy>) -> Self {
+        Self { ticket, copy, unanswered: HashMap::new(), staging: None, gathering: None, finishing: false }
+    }
+
+    /// Asks for more while there is more to ask for.
+    fn advance(&mut self, channel: &mut Channel<'_>) -> Result<Course, Failure> {
+        while self.unanswered.len() < REQUESTS_UNANSWERED_MAX {
+            let Some(wanted) = self.copy.next_wanted() else { break };
+            self.ask(wanted, channel);
+        }
+        if !self.unanswered.is_empty() {
+            return Ok(Course::Running);
+        }
+        if !std::mem::replace(&mut self.finishing, true) && self.copy.pulling.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.set_attributes(channel);
+            if !self.unanswered.is_empty() {
+                return Ok(Course::Running);
+            }
+        }
+        self.ticket.end(Ok(()));
+        Ok(Course::Finished)
+    }
+
+    fn ask(&mut self, wanted: Wanted, channel: &mut Channel<'_>) {
+        let Wanted { remote, store, local, kind } = wanted;
+        let (request, state) = match kind {
+            WantedKind::File => {
+                let digest = self.copy.digest;
+                let get = Frame::Get(Get { path: remote.clone(), start: 0, end: None, digest });
+                (channel.request(&get), AskedState::File { store, local })
+            }
+            WantedKind::Directory { mode, mtime } => {
+                let request = channel.number();
+                self.copy.directories().push((store.clone(), local.clone(), FileAttributes { mode, mtime }));
+                // Writable for its owner until everything is in it.
+                channel.effects.work(request, move || {
+                    ClientOutcome::Done(store.make_dir(&local, mode | 0o700, true))
+                });
+                (request, AskedState::Directory)
+            }
+            WantedKind::Link { target } => {
+                let request = channel.number();
+                channel
+                    .effects
+                    .work(request, move || ClientOutcome::Done(store.symlink(&local, &target)));
+                (request, AskedState::Link)
+            }
+        };
+        self.unanswered.insert(request, Asked { remote, state });
+    }
+
+    fn on_file(&mut self, request: u32, header: FileHeader, channel: &mut Channel<'_>) -> Result<(), Failure> {
+        let gather = self.gathering.is_none();
+        let Some(asked) = self.unanswered.get_mut(&request) else { return Err(unexpected(&Frame::File(header))) };
+        let AskedState::File { store, local } = &asked.state else { return Err(unexpected(&Frame::File(header))) };
+        let Some(size) = header.end.checked_sub(header.start) else {
+            return Err(Failure::protocol("the server announced a file that ends before it begins"));
+        };
+        let (store, local) = (store.clone(), local.clone());
+        let mut incoming = Incoming::new(request, store, local, Some(size), self.copy.digest, gather);
+        incoming.start(channel.effects);
+        if incoming.is_waiting() {
+            self.staging = Some(request);
+        }
+        asked.state = AskedState::Arriving { incoming, header };
+        Ok(())
+    }
+
+    fn arriving(&mut self, request: u32) -> Result<&mut Incoming, Failure> {
+        match self.unanswered.get_mut(&request) {
+            Some(Asked { state: AskedState::Arriving { incoming, .. }, .. }) => Ok(incoming),
+            _ => Err(Failure::protocol(format!("the server sent bytes for request {request}, which asked for none"))),
+        }
+    }
+
+    fn start_of(&self, request: u32) -> Result<u64, Failure> {
+        match self.unanswered.get(&request) {
+            Some(Asked { state: AskedState::Arriving { header, .. }, .. }) => Ok(header.start),
+            _ => Err(Failure::protocol(format!("the server sent bytes for request {request}, which asked for none"))),
+        }
+    }
+
+    fn on_end(&mut self, request: u32, channel: &mut Channel<'_>) -> Result<(), Failure> {
+        let durable = self.copy.durable;
+        let Some(asked) = self.unanswered.get_mut(&request) else { return Err(unexpected(&Frame::End)) };
+        let AskedState::Arriving { incoming, header } = &mut asked.state else {
+            return Err(unexpected(&Frame::End));
+        };
+        let bytes = header.end.saturating_sub(header.start);
+        let attributes = FileAttributes { mode: header.mode, mtime: header.mtime };
+        match incoming.commit(bytes, attributes, durable, channel.effects) {
+            Ok(digest) => asked.state = AskedState::Committing { bytes, digest },
+            Err(failure) => {
+                let path = asked.remote.clone();
+                self.unanswered.remove(&request);
+                self.ticket.job().file_failed(path.as_str(), failure)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_done(&mut self, request: u32, result: Result<(), StoreError>) -> Result<(), Failure> {
+        let Some(asked) = self.unanswered.remove(&request) else { return Ok(()) };
+        let job = self.ticket.job();
+        match (result, asked.state) {
+            (Err(error), _) => job.file_failed(asked.remote.as_str(), error.into())?,
+            (Ok(()), AskedState::Committing { bytes, digest }) => job.stored_file(bytes, digest),
+            (Ok(()), AskedState::Directory) => job.stored_directory(),
+            (Ok(()), AskedState::Link) => job.stored_link(),
+            (Ok(()), _) => {}
+        }
+        Ok(())
+    }
+
+    /// A step of a file failed here: the server is told to send no more of it.
+    fn give_up_if_failed(
+        &mut self,
+        request: u32,
+        result: Result<(), Failure>,
+        channel: &mut Channel<'_>,
+    ) -> Result<(), Failure> {
+        let Err(failure) = result else { return Ok(()) };
+        let Some(asked) = self.unanswered.get_mut(&request) else { return Ok(()) };
+        asked.state = AskedState::GivenUp;
+        let path = asked.remote.clone();
+        channel.effects.send(request, &Frame::Cancel);
+        self.ticket.job().file_failed(path.as_str(), failure)
+    }
+
+    /// Gives directories their attributes, the innermost first: what is written into one changes its time.
+    fn set_attributes(&mut self, channel: &mut Channel<'_>) {
+        for (store, path, attributes) in std::mem::take(&mut *self.copy.directories()).into_iter().rev() {
+            let request = channel.number();
+            let remote = path.clone();
+            channel.effects.work(request, move || ClientOutcome::Done(store.set_attributes(&path, &attributes)));
+            self.unanswered.insert(request, Asked { remote, state: AskedState::Attributes });
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The client's end of a connection: says hello, then runs one task after the other.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use xferd_engine::{Effects, Event, Failure, Session};
+use xferd_wire::{Decoder, DigestAlgorithm, ErrorCode, Frame, Framed, Hello, Item, VERSION, choose_version};
+
+use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent};
+
+/// How long an idle connection is kept.
+const IDLE_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// One connection to a server.
+pub(crate) struct ClientSession {
+    address: SocketAddr,
+    patience: Duration,
+    decoder: Decoder,
+    phase: Phase,
+    digests: Vec<DigestAlgorithm>,
+    next_request: u32,
+    task: Option<Box<dyn Task>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Connecting, or waiting for the server's hello.
+    Hello,
+    Open,
+    /// The server takes no new requests.
+    Leaving,
+    Closed,
+}
+
+/// A task on its way to a connection.
+pub(crate) struct Assignment(pub(crate) Box<dyn Task>);
+
+type Fx = Effects<ClientOutcome>;
+
+impl Session for ClientSession {
+    type Outcome = ClientOutcome;
+    type Command = Assignment;
+
+    fn on_bytes(&mut self, bytes: &[u8], effects: &mut Fx) -> usize {
+        let mut rest = bytes;
+        while !rest.is_empty() && self.wants_bytes() {
+            if let Some(task) = self.task.as_mut().filter(|task| task.raw_due() > 0) {
+                let due = usize::try_from(task.raw_due()).unwrap_or(usize::MAX).min(rest.len());
+                let taken = task.on_raw(rest.get(..due).unwrap_or_default());
+                rest = rest.get(taken..).unwrap_or_default();
+                continue;
+            }
+            match self.decoder.decode(rest) {
+                Ok((taken, item)) => {
+                    rest = rest.get(taken..).unwrap_or_default();
+                    match item {
+                        None => {}
+                        Some(Item::Hello(hello)) => self.on_hello(&hello, effects),
+                        Some(Item::Frame(framed)) => {
+                            let is_extent = matches!(framed.frame, Frame::Extent { .. });
+                            self.on_frame(framed, effects);
+                            if is_extent && self.task.as_ref().is_none_or(|task| task.raw_due() == 0) {
+                                break;
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    let message = match self.phase {
+                        Phase::Hello => format!("{} does not answer as an xferd server: {error}", self.address),
+                        _ => format!("{}: {error}", self.address),
+                    };
+                    self.give_up(Failure::new(error.code(), message), effects);
+                }
+            }
+        }
+        if self.phase == Phase::Closed { bytes.len() } else { bytes.len() - rest.len() }
+    }
+
+    fn on_event(&mut self, event: Event<ClientOutcome, Assignment>, effects: &mut Fx) {
+        let event = match event {
+            Event::Connected => {
+                effects.send_encoded(|out| Hello::default().encode(out));
+                return;
+            }
+            Event::Command(Assignment(task)) => {
+                self.task = Some(task);
+                if self.phase == Phase::Open {
+                    self.drive(effects, |task, channel| task.start(channel));
+                }
+                return;
+            }
+            Event::Draining => {
+                if self.task.is_none() {
+                    self.phase = Phase::Closed;
+                    effects.abort();
+                } else if self.phase == Phase::Open {
+                    self.phase = Phase::Leaving;
+                }
+                return;
+            }
+            Event::Stalled => {
+                if self.task.is_none() {
+                    self.phase = Phase::Closed;
+                    return effects.abort();
+                }
+                let seconds = self.patience.as_secs_f64();
+                let message = format!("{}: nothing was heard for {seconds} s", self.address);
+                return self.give_up(Failure::new(ErrorCode::Timeout, message), effects);
+            }
+            Event::Closed(error) => return self.on_closed(error),
+            Event::Worked { key, outcome } => TaskEvent::Worked(key, outcome),
+            Event::Received { key, hasher, result } => TaskEvent::Received(key, hasher, result),
+            Event::Sent { key } => TaskEvent::Sent(key),
+            Event::SourceShort { key } => TaskEvent::SourceShort(key),
+            Event::Drained => TaskEvent::Drained,
+            Event::Nudged => {
+                if self.task.as_ref().is_some_and(|task| task.is_cancelled()) {
+                    return self.give_up(Failure::new(ErrorCode::Aborted, "aborted by the caller"), effects);
+                }
+                TaskEvent::Nudged
+            }
+        };
+        if self.phase != Phase::Hello {
+            self.drive(effects, |task, channel| task.on_event(event, channel));
+        }
+    }
+
+    fn wants_bytes(&self) -> bool {
+        self.phase != Phase::Closed && self.task.as_ref().is_none_or(|task| task.wants_bytes())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.phase == Phase::Open && self.task.is_none()
+    }
+
+    fn patience(&self) -> Duration {
+        if self.task.is_some() { self.patience } else { IDLE_PATIENCE }
+    }
+}
+
+impl ClientSession {
+    /// A connection to `address`, which may be silent for `patience` while it has something to do.
+    pub(crate) fn new(address: SocketAddr, patience: Duration) -> Self {
+        Self {
+            address,
+            patience,
+            decoder: Decoder::new(),
+            phase: Phase::Hello,
+            digests: Vec::new(),
+            next_request: 1,
+            task: None,
+        }
+    }
+
+    fn on_hello(&mut self, theirs: &Hello, effects: &mut Fx) {
+        // A server that refuses says so in the next frame; it knows better than we why.
+        if choose_version(&Hello::default(), theirs).is_none() {
+            let message = format!(
+                "{} speaks versions {} to {}, this client version {VERSION}; update the older of the two",
+                self.address, theirs.version_min, theirs.version_max
+            );
+            return self.give_up(Failure::new(ErrorCode::Version, message), effects);
+        }
+        self.digests.clone_from(&theirs.digests);
+        self.phase = Phase::Open;
+        self.drive(effects, |task, channel| task.start(channel));
+    }
+
+    fn on_frame(&mut self, framed: Framed, effects: &mut Fx) {
+        match framed {
+            Framed { request: 0, frame: Frame::Error(reply) } => {
+                let mut failure = Failure::from(reply);
+                failure.message = format!("{}: {}", self.address, failure.message);
+                self.give_up(failure, effects);
+            }
+            Framed { request, frame: Frame::Ping(number) } => effects.send(request, &Frame::Pong(number)),
+            Framed { frame: Frame::Goodbye, .. } => {
+                if self.task.is_none() {
+                    self.phase = Phase::Closed;
+                    effects.abort();
+                } else {
+                    self.phase = Phase::Leaving;
+                }
+            }
+            Framed { request, frame } => {
+                if let Frame::Extent { len, .. } = frame {
+                    if self.task.is_none() {
+                        return effects.discard(len);
+                    }
+                }
+                self.drive(effects, |task, channel| task.on_frame(request, frame, channel));
+            }
+        }
+    }
+
+    /// Lets the task do something, and sees what became of it.
+    fn drive(
+        &mut self,
+        effects: &mut Fx,
+        step: impl FnOnce(&mut dyn Task, &mut Channel<'_>) -> Result<Course, Failure>,
+    ) {
+        let Some(task) = &mut self.task else { return };
+        let mut channel = Channel { effects, next_request: &mut self.next_request, digests: &self.digests };
+        match step(task.as_mut(), &mut channel) {
+            Ok(Course::Running) => {}
+            Ok(Course::Finished) => {
+                self.task = None;
+                if self.phase == Phase::Leaving {
+                    self.phase = Phase::Closed;
+                    effects.abort();
+                }
+            }
+            Ok(Course::Abandoned) => {
+                self.task = None;
+                self.phase = Phase::Closed;
+                effects.abort();
+            }
+            Err(failure) => self.give_up(failure, effects),
+        }
+    }
+
+    fn give_up(&mut self, failure: Failure, effects: &mut Fx) {
+        if let Some(mut task) = self.task.take() {
+            task.fail(failure);
+        }
+        self.phase = Phase::Closed;
+        effects.abort();
+    }
+
+    fn on_closed(&mut self, error: Option<std::io::Error>) {
+        let was = std::mem::replace(&mut self.phase, Phase::Closed);
+        let Some(mut task) = self.task.take() else { return };
+        task.fail(match error {
+            Some(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Failure::new(
+                ErrorCode::ConnectionRefused,
+                format!("cannot reach xfer://{}: connection refused. Is `xferd serve` running there?", self.address),
+            ),
+            Some(error) if was == Phase::Hello => Failure::io(&format!("cannot reach xfer://{}", self.address), &error),
+            Some(error) => Failure {
+                code: ErrorCode::ConnectionLost,
+                retryable: true,
+                message: format!("connection to xfer://{} lost: {error}", self.address),
+            },
+            None => Failure::new(
+                ErrorCode::ConnectionLost,
+                format!("the server at xfer://{} closed the connection; try again", self.address),
+            ),
+        });
+    }
+}

@@ -1,0 +1,391 @@
+//! One connection: its session, what was read and not yet taken, what waits to be sent, written or worked off.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use xferd_reactor::{Carried, Driver, FileRef, Op, PoolBuf, SockRef, Token};
+use xferd_store::Hasher;
+
+use crate::flights::{ConnKey, Flights, Kind};
+use crate::outbox::{Outbox, Sent};
+use crate::session::{Effect, Effects, Event, Session, Work};
+use crate::work::{BATCH_WORKS_MAX, Batch};
+
+/// File writes of one connection that may be under way while the next bytes are received: one being written while the
+/// next buffer fills is all that a single stream can use.
+const WRITES_MAX: usize = 2;
+
+/// How long a closing side waits for its peer to read what was sent last, before the connection is reset.
+const LINGER: Duration = Duration::from_secs(2);
+
+pub(crate) struct Conn<S: Session> {
+    key: ConnKey,
+    session: S,
+    effects: Effects<S::Outcome>,
+    sock: Option<SockRef>,
+    connecting: Option<Token>,
+    phase: Phase,
+    input: Option<PoolBuf>,
+    receiving: bool,
+    intake: Option<Intake>,
+    discard: u64,
+    writes: usize,
+    outbox: Outbox,
+    works: VecDeque<(u32, Work<S::Outcome>)>,
+    working: bool,
+    /// When something last moved.
+    moved: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Sends what is queued, takes nothing any more.
+    Flushing,
+    /// Has ended its stream and waits for the peer to end its own.
+    Lingering,
+    /// Is to be closed.
+    Ending,
+    /// The driver closes it.
+    Closing,
+    Closed,
+}
+
+/// An extent on its way into a file.
+struct Intake {
+    key: u32,
+    file: FileRef,
+    offset: u64,
+    left: u64,
+    hasher: Option<Hasher>,
+    result: io::Result<()>,
+}
+
+impl<S: Session> Conn<S> {
+    pub(crate) fn new(key: ConnKey, session: S, now: Instant) -> Self {
+        Self {
+            key,
+            session,
+            effects: Effects::default(),
+            sock: None,
+            connecting: None,
+            phase: Phase::Open,
+            input: None,
+            receiving: false,
+            intake: None,
+            discard: 0,
+            writes: 0,
+            outbox: Outbox::default(),
+            works: VecDeque::new(),
+            working: false,
+            moved: now,
+        }
+    }
+
+    pub(crate) fn connect(&mut self, token: Token) {
+        self.connecting = Some(token);
+    }
+
+    pub(crate) fn connected(&mut self, sock: SockRef, now: Instant) {
+        self.connecting = None;
+        self.sock = Some(sock);
+        self.moved = now;
+        self.tell(Event::Connected);
+    }
+
+    pub(crate) fn connect_failed(&mut self, error: io::Error) {
+        self.connecting = None;
+        self.end(Some(error));
+        self.phase = Phase::Closed;
+    }
+
+    /// Whether nothing of it is left with the driver or the workers.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.phase == Phase::Closed && !self.working && self.works.is_empty() && self.writes == 0
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase == Phase::Open && self.session.is_idle()
+    }
+
+    /// Bulk bytes that are due on it, for placing new connections elsewhere.
+    pub(crate) fn bulk_bytes(&self) -> u64 {
+        self.intake.as_ref().map_or(0, |intake| intake.left) + self.outbox.queued_bytes()
+    }
+
+    pub(crate) fn tell(&mut self, event: Event<S::Outcome, S::Command>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        self.effects.queued_bytes = self.outbox.queued_bytes();
+        self.session.on_event(event, &mut self.effects);
+        self.apply();
+    }
+
+    /// The connection is over; what work it asked for is still done, but nobody will hear of it.
+    pub(crate) fn end(&mut self, error: Option<io::Error>) {
+        if matches!(self.phase, Phase::Ending | Phase::Closing | Phase::Closed) {
+            return;
+        }
+        self.session.on_event(Event::Closed(error), &mut self.effects);
+        for effect in self.effects.list.drain(..) {
+            if let Effect::Work { key, work } = effect {
+                self.works.push_back((key, work));
+            }
+        }
+        self.phase = Phase::Ending;
+        self.input = None;
+        self.intake = None;
+    }
+
+    /// Ends what has been silent for too long.
+    pub(crate) fn check_silence(&mut self, now: Instant) {
+        if self.working || self.writes > 0 {
+            self.moved = now;
+        }
+        let silence = now.saturating_duration_since(self.moved);
+        match self.phase {
+            Phase::Open if silence >= self.session.patience() => {
+                self.moved = now;
+                self.tell(Event::Stalled);
+            }
+            Phase::Flushing | Phase::Lingering if silence >= LINGER => self.end(None),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn on_received(&mut self, result: io::Result<u32>, carried: Carried<Batch<S::Outcome>>, now: Instant) {
+        self.receiving = false;
+        match result {
+            Err(error) => self.end(Some(error)),
+            Ok(0) => self.end(None),
+            Ok(_) => {
+                self.moved = now;
+                if let Carried::Buf(buf) = carried {
+                    self.input = Some(buf);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_sent(&mut self, result: io::Result<u32>, carried: Carried<Batch<S::Outcome>>, now: Instant) {
+        let rest = match carried {
+            Carried::Sent(rest) => Some(rest),
+            _ => None,
+        };
+        self.moved = now;
+        match self.outbox.on_done(result, rest) {
+            Sent::Part => {}
+            Sent::Extent(key) => self.tell(Event::Sent { key }),
+            Sent::SourceShort(key) => self.tell(Event::SourceShort { key }),
+            Sent::Broken(error) => self.end(Some(error)),
+        }
+        if self.outbox.has_drained() {
+            self.tell(Event::Drained);
+        }
+    }
+
+    pub(crate) fn on_written(&mut self, result: io::Result<u32>, now: Instant) {
+        self.writes -= 1;
+        self.moved = now;
+        if let (Some(intake), Err(error)) = (&mut self.intake, result) {
+            intake.result = Err(error);
+        }
+        if self.writes > 0 || self.intake.as_ref().is_none_or(|intake| intake.left > 0) {
+            return;
+        }
+        if let Some(Intake { key, hasher, result, .. }) = self.intake.take() {
+            self.tell(Event::Received { key, hasher, result });
+        }
+    }
+
+    pub(crate) fn on_worked(&mut self, result: io::Result<u32>, carried: Carried<Batch<S::Outcome>>, now: Instant) {
+        self.working = false;
+        self.moved = now;
+        match (result, carried) {
+            (Ok(_), Carried::Job(batch)) => {
+                for (key, outcome) in batch.done {
+                    self.tell(Event::Worked { key, outcome });
+                }
+            }
+            (Err(error), _) => self.end(Some(error)),
+            (Ok(_), _) => self.end(Some(io::Error::other("work came back without its outcome"))),
+        }
+    }
+
+    /// The driver has closed it.
+    pub(crate) fn on_closed(&mut self) {
+        self.phase = Phase::Closed;
+    }
+
+    /// Takes what was read, then starts whatever can be started.
+    pub(crate) fn pump<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
+        self.feed(flights);
+        self.start_work(flights);
+        let Some(sock) = self.sock else { return self.give_up_connecting(flights) };
+        match self.phase {
+            Phase::Open | Phase::Flushing | Phase::Lingering => {
+                if let Some(op) = self.outbox.next_op(sock) {
+                    flights.submit(self.key, Kind::Send, op);
+                }
+                if self.phase == Phase::Flushing && self.outbox.is_empty() {
+                    self.phase = Phase::Lingering;
+                    flights.submit(self.key, Kind::ShutdownWrite, Op::ShutdownWrite(sock));
+                }
+                self.start_receive(sock, flights);
+            }
+            Phase::Ending => {
+                self.phase = Phase::Closing;
+                flights.submit(self.key, Kind::Close, Op::Close(sock));
+            }
+            Phase::Closing | Phase::Closed => {}
+        }
+    }
+
+    fn give_up_connecting<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
+        if self.phase != Phase::Ending {
+            return;
+        }
+        match self.connecting {
+            Some(token) => {
+                self.phase = Phase::Closing;
+                flights.cancel(token);
+            }
+            None => self.phase = Phase::Closed,
+        }
+    }
+
+    fn feed<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
+        while let Some(mut input) = self.input.take() {
+            if input.is_empty() {
+                return;
+            }
+            if self.discard > 0 {
+                let bytes = input.len().min(usize::try_from(self.discard).unwrap_or(usize::MAX));
+                self.discard -= bytes as u64;
+                input.advance(bytes);
+                self.input = Some(input);
+            } else if self.intake.as_ref().is_some_and(|intake| intake.left > 0) {
+                if !self.take_in(input, flights) {
+                    return;
+                }
+            } else if self.takes_bytes() {
+                self.effects.queued_bytes = self.outbox.queued_bytes();
+                let taken = self.session.on_bytes(&input, &mut self.effects);
+                input.advance(taken);
+                self.input = Some(input);
+                self.apply();
+                if taken == 0 && self.discard == 0 && self.intake.is_none() {
+                    return;
+                }
+            } else if self.phase == Phase::Open {
+                self.input = Some(input);
+                return;
+            }
+            // Once it is closing, what still comes is of no interest.
+        }
+    }
+
+    fn takes_bytes(&self) -> bool {
+        self.phase == Phase::Open
+            && self.intake.is_none()
+            && !self.outbox.is_congested()
+            && self.works.len() < BATCH_WORKS_MAX
+            && self.session.wants_bytes()
+    }
+
+    /// Writes the front of `input` to the file it belongs to. False if no buffer is free to cut it off with.
+    fn take_in<D: Driver<Batch<S::Outcome>>>(
+        &mut self,
+        mut input: PoolBuf,
+        flights: &mut Flights<S::Outcome, D>,
+    ) -> bool {
+        let Some(intake) = &mut self.intake else { return true };
+        let mine = input.len().min(usize::try_from(intake.left).unwrap_or(usize::MAX));
+        let buf = if mine == input.len() {
+            input
+        } else {
+            let Some(mut part) = flights.take_buffer(mine) else {
+                self.input = Some(input);
+                flights.retry_soon(self.key);
+                return false;
+            };
+            part.spare_mut()[..mine].copy_from_slice(&input[..mine]);
+            part.fill(mine);
+            input.advance(mine);
+            self.input = Some(input);
+            part
+        };
+        if let Some(hasher) = &mut intake.hasher {
+            hasher.update(&buf);
+        }
+        let offset = intake.offset;
+        intake.offset += mine as u64;
+        intake.left -= mine as u64;
+        self.writes += 1;
+        flights.submit(self.key, Kind::Write, Op::WriteAt { file: intake.file.clone(), offset, buf });
+        true
+    }
+
+    fn start_receive<D: Driver<Batch<S::Outcome>>>(&mut self, sock: SockRef, flights: &mut Flights<S::Outcome, D>) {
+        if self.receiving || self.input.is_some() || self.writes >= WRITES_MAX {
+            return;
+        }
+        let bulk = match &self.intake {
+            Some(intake) if intake.left > 0 => intake.left,
+            Some(_) => return,
+            None => self.discard,
+        };
+        if bulk == 0 && self.phase == Phase::Open && !self.takes_bytes() {
+            return;
+        }
+        self.receiving = true;
+        let op = match flights.take_large(bulk) {
+            Some(buf) => Op::Recv { sock, buf },
+            None => Op::RecvSmall(sock),
+        };
+        flights.submit(self.key, Kind::Receive, op);
+    }
+
+    fn start_work<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
+        if self.working || self.works.is_empty() {
+            return;
+        }
+        self.working = true;
+        let batch = self.works.drain(..self.works.len().min(BATCH_WORKS_MAX)).collect();
+        flights.submit(self.key, Kind::Work, Op::Offload(Batch::new(batch)));
+    }
+
+    fn apply(&mut self) {
+        let mut list = mem::take(&mut self.effects.list);
+        for effect in list.drain(..) {
+            match effect {
+                Effect::Send(bytes) => self.outbox.push_bytes(bytes),
+                Effect::SendExtent { key, source, offset, len } => self.outbox.push_extent(key, source, offset, len),
+                Effect::Receive { key, file, offset, len, hasher } => {
+                    debug_assert!(self.intake.is_none() && self.discard == 0, "one extent at a time");
+                    self.intake = Some(Intake { key, file, offset, left: len, hasher, result: Ok(()) });
+                }
+                Effect::Discard { len } => self.discard += len,
+                Effect::Work { key, work } => self.works.push_back((key, work)),
+                Effect::Close { flush: true } => {
+                    if self.phase == Phase::Open {
+                        self.phase = Phase::Flushing;
+                        self.intake = None;
+                        self.discard = 0;
+                    }
+                }
+                Effect::Close { flush: false } => {
+                    self.effects.list.clear();
+                    self.end(None);
+                }
+            }
+        }
+        // Keeps the vector's memory for the next round.
+        if self.effects.list.is_empty() {
+            self.effects.list = list;
+        }
+    }
+}

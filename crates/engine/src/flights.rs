@@ -1,0 +1,113 @@
+//! Operations in flight: which connection each belongs to, and what its end means.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+use xferd_reactor::{Driver, ListenerRef, Op, PoolBuf, Token};
+
+use crate::work::Batch;
+
+/// Names a connection of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConnKey {
+    pub(crate) slot: usize,
+    pub(crate) generation: u32,
+}
+
+/// What an operation was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Accept(ListenerRef),
+    Connect,
+    Receive,
+    Send,
+    ShutdownWrite,
+    Write,
+    Work,
+    Close,
+}
+
+struct Flight {
+    conn: ConnKey,
+    kind: Kind,
+    generation: u32,
+}
+
+pub(crate) struct Flights<O: Send + 'static, D: Driver<Batch<O>>> {
+    pub(crate) driver: D,
+    slots: Slab<Flight>,
+    generation: u32,
+    /// What the driver had no room for.
+    refused: VecDeque<(Token, Op<Batch<O>>)>,
+    /// Connections that wait for a buffer.
+    starved: Vec<ConnKey>,
+}
+
+impl<O: Send + 'static, D: Driver<Batch<O>>> Flights<O, D> {
+    pub(crate) fn new(driver: D) -> Self {
+        Self { driver, slots: Slab::new(), generation: 0, refused: VecDeque::new(), starved: Vec::new() }
+    }
+
+    pub(crate) fn submit(&mut self, conn: ConnKey, kind: Kind, op: Op<Batch<O>>) -> Token {
+        self.generation = self.generation.wrapping_add(1);
+        let slot = self.slots.insert(Flight { conn, kind, generation: self.generation });
+        let slot = u32::try_from(slot).expect("a shard has far fewer than 2^32 operations in flight");
+        let token = Token { slot, generation: self.generation };
+        if let Err(op) = self.driver.submit(token, op) {
+            self.refused.push_back((token, op));
+        }
+        token
+    }
+
+    pub(crate) fn cancel(&mut self, token: Token) {
+        self.driver.cancel(token);
+    }
+
+    /// An operation has ended: whose it was and what for.
+    pub(crate) fn land(&mut self, token: Token) -> Option<(ConnKey, Kind)> {
+        let slot = token.slot as usize;
+        self.slots.get(slot).filter(|flight| flight.generation == token.generation)?;
+        let flight = self.slots.remove(slot);
+        Some((flight.conn, flight.kind))
+    }
+
+    /// Offers the driver again what it had no room for.
+    pub(crate) fn submit_refused(&mut self) {
+        while let Some((token, op)) = self.refused.pop_front() {
+            if let Err(op) = self.driver.submit(token, op) {
+                self.refused.push_front((token, op));
+                return;
+            }
+        }
+    }
+
+    /// Whether something waits for the driver or for a buffer and has to be tried again soon.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.refused.is_empty() || !self.starved.is_empty()
+    }
+
+    pub(crate) fn retry_soon(&mut self, conn: ConnKey) {
+        self.starved.push(conn);
+    }
+
+    pub(crate) fn take_starved(&mut self) -> Vec<ConnKey> {
+        std::mem::take(&mut self.starved)
+    }
+
+    /// A large buffer that takes at most `bytes`, if that many are worth one and one is free.
+    pub(crate) fn take_large(&self, bytes: u64) -> Option<PoolBuf> {
+        let buffers = self.driver.buffers();
+        if bytes <= buffers.small_bytes() as u64 {
+            return None;
+        }
+        let mut buf = buffers.take_large()?;
+        buf.limit_spare(usize::try_from(bytes).unwrap_or(usize::MAX));
+        Some(buf)
+    }
+
+    /// A buffer for `bytes` bytes, if one is free.
+    pub(crate) fn take_buffer(&self, bytes: usize) -> Option<PoolBuf> {
+        let buffers = self.driver.buffers();
+        if bytes <= buffers.small_bytes() { buffers.take_small() } else { None }.or_else(|| buffers.take_large())
+    }
+}

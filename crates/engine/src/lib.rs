@@ -1,0 +1,26 @@
+//! What server and client have in common: sessions that do no I/O, the shard that runs them on a reactor, and the two
+//! halves of a file transfer.
+#![forbid(unsafe_code)]
+
+mod conn;
+mod disk;
+mod failure;
+mod flights;
+mod incoming;
+mod mailbox;
+mod open;
+mod outbox;
+mod outgoing;
+mod session;
+mod shard;
+mod work;
+
+pub use disk::DiskOutcome;
+pub use failure::Failure;
+pub use incoming::{GATHERED_BYTES_MAX, Incoming};
+pub use mailbox::{MAILBOX_MESSAGES_MAX, Mailbox};
+pub use open::{Content, Opened, Wanted, send_small};
+pub use outgoing::{OpenSource, Outgoing, Progress};
+pub use session::{Effect, Effects, Event, SendSource, Session, Work};
+pub use shard::{LISTENERS_MAX, Load, OnAccept, Shard};
+pub use work::Batch;

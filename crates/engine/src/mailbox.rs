@@ -1,0 +1,109 @@
+//! The way into a shard from other threads: a bounded queue, three flags and a bell.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use xferd_os::net::Socket;
+use xferd_reactor::Waker;
+
+use crate::session::Session;
+
+/// Connections and commands that may wait for one shard: more than arrive between two turns of a reactor. Past it the
+/// sender is told and decides.
+pub const MAILBOX_MESSAGES_MAX: usize = 4096;
+
+/// Work for a shard.
+pub(crate) enum Message<S: Session> {
+    /// Run this session on this connection.
+    Adopt(Socket, S),
+    /// Give the command to an idle session, or connect the fresh one and give it to that.
+    Dispatch(S::Command, SocketAddr, S),
+}
+
+/// Sends messages to one shard. When the shard has ended they go nowhere.
+pub struct Mailbox<S: Session>(Arc<Inner<S>>);
+
+struct Inner<S: Session> {
+    queue: ArrayQueue<Message<S>>,
+    nudged: AtomicBool,
+    draining: AtomicBool,
+    stopped: AtomicBool,
+    waker: Waker,
+}
+
+impl<S: Session> Clone for Mailbox<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: Session> Mailbox<S> {
+    pub(crate) fn new(waker: Waker) -> Self {
+        Self(Arc::new(Inner {
+            queue: ArrayQueue::new(MAILBOX_MESSAGES_MAX),
+            nudged: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            waker,
+        }))
+    }
+
+    /// Hands over an accepted connection and the session to run on it. False: the shard has too much to do, and the
+    /// connection is closed.
+    #[must_use]
+    pub fn adopt(&self, socket: Socket, session: S) -> bool {
+        self.post(Message::Adopt(socket, session))
+    }
+
+    /// Gives `command` to a session that is idle, else to `fresh` on a new connection to `address`. False: the shard
+    /// has too much to do, and the command is dropped.
+    #[must_use]
+    pub fn dispatch(&self, command: S::Command, address: SocketAddr, fresh: S) -> bool {
+        self.post(Message::Dispatch(command, address, fresh))
+    }
+
+    /// Makes every session look at what it shares with other threads ([`crate::Event::Nudged`]).
+    pub fn nudge(&self) {
+        self.raise(&self.0.nudged);
+    }
+
+    /// Lets the sessions finish what is under way, then ends the shard.
+    pub fn drain(&self) {
+        self.raise(&self.0.draining);
+    }
+
+    /// Ends the shard at once.
+    pub fn stop(&self) {
+        self.raise(&self.0.stopped);
+    }
+
+    pub(crate) fn take(&self) -> Option<Message<S>> {
+        self.0.queue.pop()
+    }
+
+    /// Whether there was a nudge since the last look.
+    pub(crate) fn take_nudge(&self) -> bool {
+        self.0.nudged.swap(false, Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.stopped.load(Ordering::SeqCst)
+    }
+
+    fn raise(&self, flag: &AtomicBool) {
+        flag.store(true, Ordering::SeqCst);
+        self.0.waker.wake();
+    }
+
+    fn post(&self, message: Message<S>) -> bool {
+        let posted = self.0.queue.push(message).is_ok();
+        self.0.waker.wake();
+        posted
+    }
+}

@@ -1,0 +1,163 @@
+//! What waits to be sent on one connection: bytes and file ranges, in order.
+
+use std::collections::VecDeque;
+use std::io;
+
+use xferd_reactor::{Op, SendBuf, SockRef};
+
+use crate::session::{Effects, SendSource};
+
+/// Bytes of zeros sent at a time to fill up an extent whose source ended early.
+const ZEROS_BYTES: u64 = 64 << 10;
+
+/// Frames up to this size are appended to the bytes queued before them instead of costing a system call of their own.
+const COALESCED_BYTES_MAX: usize = 256 << 10;
+
+#[derive(Default)]
+pub(crate) struct Outbox {
+    queue: VecDeque<Outgoing>,
+    /// An operation is in flight for the front.
+    sending: bool,
+    queued_bytes: u64,
+    /// It was above the high mark and has not been below the low one since.
+    congested: bool,
+}
+
+enum Outgoing {
+    Bytes(Vec<u8>),
+    /// Bytes of which the driver has had a part; `None` while it has them.
+    Begun(Option<SendBuf>),
+    Extent {
+        key: u32,
+        source: SendSource,
+        offset: u64,
+        left: u64,
+    },
+    Zeros {
+        left: u64,
+    },
+}
+
+/// What the end of a send means.
+pub(crate) enum Sent {
+    /// More of the same.
+    Part,
+    /// An extent has left.
+    Extent(u32),
+    /// The extent's source ended early.
+    SourceShort(u32),
+    /// The connection is gone.
+    Broken(io::Error),
+}
+
+impl Outbox {
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether so much waits that nothing should be read that could cause more.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.congested
+    }
+
+    pub(crate) fn push_bytes(&mut self, bytes: Vec<u8>) {
+        self.count(bytes.len() as u64);
+        if let Some(Outgoing::Bytes(last)) = self.queue.back_mut() {
+            if last.len() + bytes.len() <= COALESCED_BYTES_MAX {
+                last.extend_from_slice(&bytes);
+                return;
+            }
+        }
+        self.queue.push_back(Outgoing::Bytes(bytes));
+    }
+
+    pub(crate) fn push_extent(&mut self, key: u32, source: SendSource, offset: u64, len: u64) {
+        self.count(len);
+        self.queue.push_back(Outgoing::Extent { key, source, offset, left: len });
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.queued_bytes += bytes;
+        self.congested |= self.queued_bytes >= Effects::<()>::SEND_QUEUE_HIGH_BYTES;
+    }
+
+    /// The next operation, if there is one and none is in flight.
+    pub(crate) fn next_op<J>(&mut self, sock: SockRef) -> Option<Op<J>> {
+        if self.sending {
+            return None;
+        }
+        let more = self.queue.len() > 1;
+        let front = self.queue.front_mut()?;
+        if let Outgoing::Bytes(bytes) = front {
+            *front = Outgoing::Begun(Some(std::mem::take(bytes).into()));
+        }
+        let op = match front {
+            Outgoing::Bytes(_) => return None,
+            Outgoing::Begun(buf) => Op::Send { sock, buf: buf.take()?, more },
+            Outgoing::Extent { source, offset, left, .. } => {
+                let len = u32::try_from(*left).unwrap_or(u32::MAX);
+                match source {
+                    SendSource::File(file) => Op::SendFile { sock, file: file.clone(), offset: *offset, len },
+                    SendSource::Mapping(mapping) => {
+                        Op::SendMapped { sock, mapping: mapping.clone(), offset: *offset, len }
+                    }
+                }
+            }
+            Outgoing::Zeros { left } => {
+                let len = usize::try_from((*left).min(ZEROS_BYTES)).unwrap_or_default();
+                Op::Send { sock, buf: vec![0; len].into(), more }
+            }
+        };
+        self.sending = true;
+        Some(op)
+    }
+
+    /// The operation came back, with the rest of its buffer if it had one.
+    pub(crate) fn on_done(&mut self, result: io::Result<u32>, rest: Option<SendBuf>) -> Sent {
+        self.sending = false;
+        let moved = match result {
+            Ok(moved) => u64::from(moved),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return self.fill_up(error),
+            Err(error) => return Sent::Broken(error),
+        };
+        self.queued_bytes = self.queued_bytes.saturating_sub(moved);
+        let (finished, sent) = match self.queue.front_mut() {
+            Some(Outgoing::Begun(buf)) => {
+                *buf = rest.filter(|rest| !rest.is_empty());
+                (buf.is_none(), Sent::Part)
+            }
+            Some(Outgoing::Extent { key, offset, left, .. }) => {
+                *offset += moved;
+                *left = left.saturating_sub(moved);
+                if *left == 0 { (true, Sent::Extent(*key)) } else { (false, Sent::Part) }
+            }
+            Some(Outgoing::Zeros { left }) => {
+                *left = left.saturating_sub(moved);
+                (*left == 0, Sent::Part)
+            }
+            Some(Outgoing::Bytes(_)) | None => (false, Sent::Part),
+        };
+        if finished {
+            self.queue.pop_front();
+        }
+        sent
+    }
+
+    /// Says once that it was congested and is not any more.
+    pub(crate) fn has_drained(&mut self) -> bool {
+        let drained = self.congested && self.queued_bytes < Effects::<()>::SEND_QUEUE_LOW_BYTES;
+        self.congested &= !drained;
+        drained
+    }
+
+    fn fill_up(&mut self, error: io::Error) -> Sent {
+        let Some(front) = self.queue.front_mut() else { return Sent::Broken(error) };
+        let Outgoing::Extent { key, left, .. } = *front else { return Sent::Broken(error) };
+        *front = Outgoing::Zeros { left };
+        Sent::SourceShort(key)
+    }
+}

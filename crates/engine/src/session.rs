@@ -1,0 +1,225 @@
+//! The vocabulary between a protocol and the shard that runs it: events in, effects out.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use xferd_os::Mapping;
+use xferd_reactor::FileRef;
+use xferd_store::Hasher;
+use xferd_wire::Frame;
+
+/// One connection's protocol, as a state machine that does no I/O.
+///
+/// The shard calls [`Session::on_bytes`] and [`Session::on_event`]; the session answers with [`Effects`], which the
+/// shard performs in order. A session never blocks, never touches a descriptor and never looks at a clock: blocking
+/// work is described as a closure ([`Effects::work`]) and run elsewhere, and silence is measured by the shard against
+/// [`Session::patience`].
+pub trait Session: Send + 'static {
+    /// What comes back from the blocking work this session asks for.
+    type Outcome: Send + 'static;
+    /// What an idle session can be given to do.
+    type Command: Send + 'static;
+
+    /// Takes bytes the peer sent and returns how many were taken.
+    ///
+    /// Taking fewer than all is allowed after [`Effects::receive`] or [`Effects::discard`] (what follows belongs to
+    /// them), after a close, and when [`Session::wants_bytes`] has become false; the shard keeps the rest.
+    fn on_bytes(&mut self, bytes: &[u8], effects: &mut Effects<Self::Outcome>) -> usize;
+
+    /// Learns what happened.
+    fn on_event(&mut self, event: Event<Self::Outcome, Self::Command>, effects: &mut Effects<Self::Outcome>);
+
+    /// Whether bytes would be taken now. While this is false nothing is read, and the peer feels it.
+    fn wants_bytes(&self) -> bool;
+
+    /// Whether the session could take up a new command: the shard then offers it the next one that is dispatched.
+    fn is_idle(&self) -> bool;
+
+    /// How long nothing may move on the connection before [`Event::Stalled`].
+    fn patience(&self) -> Duration;
+}
+
+/// What a session learns.
+#[derive(Debug)]
+pub enum Event<O, C> {
+    /// The connection is up.
+    Connected,
+    /// The work asked for under `key` is done.
+    Worked {
+        /// The key it was asked for under.
+        key: u32,
+        /// What it brought.
+        outcome: O,
+    },
+    /// All bytes of the extent are in the file, or could not be written; its bytes were taken off the stream anyway.
+    Received {
+        /// The key given to [`Effects::receive`].
+        key: u32,
+        /// The hasher given to [`Effects::receive`], fed with the extent.
+        hasher: Option<Hasher>,
+        /// Why writing failed, if it did.
+        result: io::Result<()>,
+    },
+    /// The last byte of the extent was handed to the kernel.
+    Sent {
+        /// The key given to [`Effects::send_extent`].
+        key: u32,
+    },
+    /// The source ended before the extent did; zeros are filling it up, and [`Event::Sent`] will not follow.
+    SourceShort {
+        /// The key given to [`Effects::send_extent`].
+        key: u32,
+    },
+    /// What was queued for the peer fell below [`Effects::SEND_QUEUE_LOW_BYTES`] after it had been above.
+    Drained,
+    /// Something to do, given to an idle session.
+    Command(C),
+    /// Something that sessions share with other threads has changed: look.
+    Nudged,
+    /// The process is about to stop: finish what is under way, take up nothing new.
+    Draining,
+    /// Nothing moved for as long as the session was willing to wait.
+    Stalled,
+    /// The connection is gone; the last event a session sees. `None`: the peer closed it.
+    Closed(Option<io::Error>),
+}
+
+/// Where the bytes of an outgoing extent come from.
+#[derive(Clone, Debug)]
+pub enum SendSource {
+    /// `sendfile` from a descriptor shared by all senders, by explicit offset.
+    File(FileRef),
+    /// One mapping shared by all senders.
+    Mapping(Arc<Mapping>),
+}
+
+/// Blocking work, described by a session and run by a worker.
+pub type Work<O> = Box<dyn FnOnce() -> O + Send>;
+
+/// One thing a session wants done.
+pub enum Effect<O> {
+    /// Send these bytes.
+    Send(Vec<u8>),
+    /// Send a range of a file.
+    SendExtent {
+        /// Comes back in [`Event::Sent`] or [`Event::SourceShort`].
+        key: u32,
+        /// Where the bytes are.
+        source: SendSource,
+        /// First byte.
+        offset: u64,
+        /// How many.
+        len: u64,
+    },
+    /// The next `len` bytes of the stream belong into a file.
+    Receive {
+        /// Comes back in [`Event::Received`].
+        key: u32,
+        /// The file they belong to.
+        file: FileRef,
+        /// Where the first one goes.
+        offset: u64,
+        /// How many.
+        len: u64,
+        /// Fed with the bytes while they are hot in the cache.
+        hasher: Option<Hasher>,
+    },
+    /// The next `len` bytes of the stream are of no interest.
+    Discard {
+        /// How many.
+        len: u64,
+    },
+    /// Blocking work. One connection's work is run in the order it was asked for.
+    Work {
+        /// Comes back in [`Event::Worked`].
+        key: u32,
+        /// What to do.
+        work: Work<O>,
+    },
+    /// Close: at once, or once all is sent and the peer had a chance to read it.
+    Close {
+        /// Whether what is queued is to be sent first.
+        flush: bool,
+    },
+}
+
+/// What a session wants done, in order.
+pub struct Effects<O> {
+    pub(crate) list: Vec<Effect<O>>,
+    /// Bytes queued for the peer and not yet handed to the kernel, extents included.
+    pub(crate) queued_bytes: u64,
+}
+
+impl<O> Default for Effects<O> {
+    fn default() -> Self {
+        Self { list: Vec::new(), queued_bytes: 0 }
+    }
+}
+
+impl<O> Effects<O> {
+    /// Past this many queued bytes a session should produce no more ([`Effects::is_congested`]): two extents' worth of
+    /// small files is ample to keep a socket busy between two turns.
+    pub const SEND_QUEUE_HIGH_BYTES: u64 = 1 << 20;
+    /// Below this many [`Event::Drained`] asks for more.
+    pub const SEND_QUEUE_LOW_BYTES: u64 = 256 << 10;
+
+    /// Whether enough is queued for the peer. [`Event::Drained`] follows once it is not.
+    pub fn is_congested(&self) -> bool {
+        self.queued_bytes >= Self::SEND_QUEUE_HIGH_BYTES
+    }
+
+    /// Sends one frame.
+    pub fn send(&mut self, request: u32, frame: &Frame) {
+        self.send_encoded(|bytes| xferd_wire::encode(request, frame, bytes));
+    }
+
+    /// Sends what `write` appends, together with what was queued just before.
+    pub fn send_encoded(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if !matches!(self.list.last(), Some(Effect::Send(_))) {
+            self.list.push(Effect::Send(Vec::new()));
+        }
+        let Some(Effect::Send(bytes)) = self.list.last_mut() else { return };
+        let before = bytes.len();
+        write(bytes);
+        self.queued_bytes += (bytes.len() - before) as u64;
+    }
+
+    /// Sends one extent: its frame, then `len` bytes of `source` from `offset`.
+    pub fn send_extent(&mut self, key: u32, source: SendSource, offset: u64, len: u64) {
+        self.send(key, &Frame::Extent { offset, len });
+        self.queued_bytes += len;
+        self.list.push(Effect::SendExtent { key, source, offset, len });
+    }
+
+    /// Puts the next `len` bytes of the stream into `file`.
+    pub fn receive(&mut self, key: u32, file: FileRef, offset: u64, len: u64, hasher: Option<Hasher>) {
+        self.list.push(Effect::Receive { key, file, offset, len, hasher });
+    }
+
+    /// Drops the next `len` bytes of the stream.
+    pub fn discard(&mut self, len: u64) {
+        self.list.push(Effect::Discard { len });
+    }
+
+    /// Has blocking work done.
+    pub fn work(&mut self, key: u32, work: impl FnOnce() -> O + Send + 'static) {
+        self.list.push(Effect::Work { key, work: Box::new(work) });
+    }
+
+    /// Sends what is queued, then closes.
+    pub fn close(&mut self) {
+        self.list.push(Effect::Close { flush: true });
+    }
+
+    /// Closes at once; what is queued is lost.
+    pub fn abort(&mut self) {
+        self.list.push(Effect::Close { flush: false });
+    }
+
+    /// Takes what was asked for so far; for tests that play the shard.
+    pub fn take(&mut self) -> Vec<Effect<O>> {
+        self.queued_bytes = 0;
+        std::mem::take(&mut self.list)
+    }
+}

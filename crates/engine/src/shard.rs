@@ -1,0 +1,358 @@
+//! Runs sessions on a reactor: performs their effects, tells them what happened.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use xferd_os::net::{Listener, Socket};
+use xferd_reactor::{Carried, Done, Driver, ListenerRef, Op, Timers, Wait};
+
+use crate::conn::Conn;
+use crate::flights::{ConnKey, Flights, Kind};
+use crate::mailbox::{Mailbox, Message};
+use crate::session::{Event, Session};
+use crate::work::Batch;
+
+/// How often connections are looked at for silence.
+const SILENCE_CHECK: Duration = Duration::from_millis(500);
+
+/// How long to wait before accepting again after the descriptor limit was reached.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long to wait before trying again what found no buffer or a full queue.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
+
+/// Commands that may wait for a connection.
+const BACKLOG_COMMANDS_MAX: usize = 4096;
+
+/// What becomes of an accepted connection.
+pub type OnAccept = Box<dyn FnMut(Socket, SocketAddr) + Send>;
+
+/// How much a shard has to do, for placing new connections.
+#[derive(Debug, Default)]
+pub struct Load {
+    connections: AtomicUsize,
+    bulk_bytes: AtomicU64,
+}
+
+impl Load {
+    /// Connections, those being closed included.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Announced bytes that have not come or gone yet. An order to compare shards by, not an exact count.
+    pub fn bulk_bytes(&self) -> u64 {
+        self.bulk_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// One reactor's connections and the loop that serves them.
+pub struct Shard<S: Session, D: Driver<Batch<S::Outcome>>> {
+    flights: Flights<S::Outcome, D>,
+    conns: Slab<(u32, Conn<S>)>,
+    generation: u32,
+    connections_max: usize,
+    mailbox: Mailbox<S>,
+    listeners: Vec<ListenerRef>,
+    on_accept: Option<OnAccept>,
+    /// Idle sessions, newest last; entries may be stale.
+    idle: Vec<ConnKey>,
+    backlog: VecDeque<(S::Command, SocketAddr, S)>,
+    alarms: Timers<Alarm>,
+    checking_silence: bool,
+    load: Arc<Load>,
+    draining: bool,
+    done: Vec<Done<Batch<S::Outcome>>>,
+}
+
+#[derive(Clone, Copy)]
+enum Alarm {
+    CheckSilence,
+    Accept(ListenerRef),
+}
+
+impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
+    /// A shard of at most `connections_max` connections at a time.
+    pub fn new(driver: D, connections_max: usize) -> Self {
+        let mailbox = Mailbox::new(driver.waker());
+        Self {
+            flights: Flights::new(driver),
+            conns: Slab::new(),
+            generation: 0,
+            connections_max,
+            mailbox,
+            listeners: Vec::new(),
+            on_accept: None,
+            idle: Vec::new(),
+            backlog: VecDeque::new(),
+            alarms: Timers::new(LISTENERS_MAX + 1),
+            checking_silence: false,
+            load: Arc::default(),
+            draining: false,
+            done: Vec::new(),
+        }
+    }
+
+    /// The way in from other threads.
+    pub fn mailbox(&self) -> Mailbox<S> {
+        self.mailbox.clone()
+    }
+
+    /// How much it has to do.
+    pub fn load(&self) -> Arc<Load> {
+        self.load.clone()
+    }
+
+    /// Accepts connections on `listeners` and hands each to `on_accept`.
+    ///
+    /// # Errors
+    /// What the driver says to the listeners.
+    pub fn accept(&mut self, listeners: Vec<Listener>, on_accept: OnAccept) -> io::Result<()> {
+        if listeners.len() > LISTENERS_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("more than {LISTENERS_MAX} addresses to listen on"),
+            ));
+        }
+        for listener in listeners {
+            let listener = self.flights.driver.listen(listener)?;
+            self.listeners.push(listener);
+            self.submit_accept(listener);
+        }
+        self.on_accept = Some(on_accept);
+        Ok(())
+    }
+
+    /// Serves until it was told to stop, or to drain and nothing is left.
+    ///
+    /// # Errors
+    /// What the kernel says to waiting for events; nothing can go on then.
+    pub fn run(mut self) -> io::Result<()> {
+        while !self.is_over() {
+            self.read_mail();
+            let wait = if self.flights.is_waiting() {
+                Wait::Until(Instant::now() + RETRY_PAUSE)
+            } else {
+                self.alarms.next_deadline().map_or(Wait::Forever, Wait::Until)
+            };
+            if self.is_over() {
+                break;
+            }
+            let mut done = std::mem::take(&mut self.done);
+            self.flights.driver.turn(wait, &mut done)?;
+            let now = Instant::now();
+            for done in done.drain(..) {
+                self.on_done(done, now);
+            }
+            self.done = done;
+            self.flights.submit_refused();
+            for key in self.flights.take_starved() {
+                self.with(key, |_| {});
+            }
+            while let Some(alarm) = self.alarms.expire(now) {
+                self.on_alarm(alarm, now);
+            }
+        }
+        for (_, (_, mut conn)) in std::mem::take(&mut self.conns) {
+            conn.end(None);
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.mailbox.is_stopped() || (self.draining && self.conns.is_empty())
+    }
+
+    fn read_mail(&mut self) {
+        let now = Instant::now();
+        while let Some(message) = self.mailbox.take() {
+            match message {
+                Message::Adopt(socket, session) => self.adopt(socket, session, now),
+                Message::Dispatch(command, address, fresh) => self.dispatch(command, address, fresh, now),
+            }
+        }
+        if self.mailbox.take_nudge() {
+            self.for_each(|conn| conn.tell(Event::Nudged));
+        }
+        if self.mailbox.is_draining() && !self.draining {
+            self.draining = true;
+            self.backlog.clear();
+            for listener in std::mem::take(&mut self.listeners) {
+                self.flights.driver.unlisten(listener);
+            }
+            self.for_each(|conn| conn.tell(Event::Draining));
+        }
+    }
+
+    fn adopt(&mut self, socket: Socket, session: S, now: Instant) {
+        match self.flights.driver.register(socket) {
+            Ok(sock) => {
+                let key = self.insert(session, now);
+                self.with(key, |conn| conn.connected(sock, now));
+                if self.draining {
+                    self.with(key, |conn| conn.tell(Event::Draining));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "connection not taken"),
+        }
+    }
+
+    fn dispatch(&mut self, command: S::Command, address: SocketAddr, fresh: S, now: Instant) {
+        if self.draining {
+            return;
+        }
+        while let Some(key) = self.idle.pop() {
+            if self.conn(key).is_some_and(|conn| conn.is_idle()) {
+                self.with(key, |conn| conn.tell(Event::Command(command)));
+                return;
+            }
+        }
+        if self.conns.len() >= self.connections_max {
+            if self.backlog.len() < BACKLOG_COMMANDS_MAX {
+                self.backlog.push_back((command, address, fresh));
+            }
+            return;
+        }
+        let key = self.insert(fresh, now);
+        let token = self.flights.submit(key, Kind::Connect, Op::Connect(address));
+        self.with(key, |conn| {
+            conn.connect(token);
+            conn.tell(Event::Command(command));
+        });
+    }
+
+    fn insert(&mut self, session: S, now: Instant) -> ConnKey {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.conns.vacant_entry();
+        let key = ConnKey { slot: entry.key(), generation: self.generation };
+        entry.insert((self.generation, Conn::new(key, session, now)));
+        self.load.connections.fetch_add(1, Ordering::Relaxed);
+        if !std::mem::replace(&mut self.checking_silence, true) {
+            self.alarms.set(now + SILENCE_CHECK, Alarm::CheckSilence);
+        }
+        key
+    }
+
+    fn conn(&self, key: ConnKey) -> Option<&Conn<S>> {
+        self.conns.get(key.slot).filter(|(generation, _)| *generation == key.generation).map(|(_, conn)| conn)
+    }
+
+    /// Changes a connection, lets it start what it can, and takes note of what became of it.
+    fn with(&mut self, key: ConnKey, change: impl FnOnce(&mut Conn<S>)) {
+        let Some((generation, conn)) = self.conns.get_mut(key.slot) else { return };
+        if *generation != key.generation {
+            return;
+        }
+        let (bulk_before, idle_before) = (conn.bulk_bytes(), conn.is_idle());
+        change(conn);
+        conn.pump(&mut self.flights);
+        let (bulk_after, idle_after) = (conn.bulk_bytes(), conn.is_idle());
+        self.load.bulk_bytes.fetch_add(bulk_after.wrapping_sub(bulk_before), Ordering::Relaxed);
+        if conn.is_gone() {
+            self.load.bulk_bytes.fetch_sub(bulk_after, Ordering::Relaxed);
+            self.load.connections.fetch_sub(1, Ordering::Relaxed);
+            self.conns.remove(key.slot);
+            self.next_from_backlog();
+        } else if idle_after && !idle_before {
+            self.idle.push(key);
+            self.next_from_backlog();
+        }
+    }
+
+    fn next_from_backlog(&mut self) {
+        if let Some((command, address, fresh)) = self.backlog.pop_front() {
+            self.dispatch(command, address, fresh, Instant::now());
+        }
+    }
+
+    fn for_each(&mut self, mut change: impl FnMut(&mut Conn<S>)) {
+        let keys: Vec<ConnKey> =
+            self.conns.iter().map(|(slot, (generation, _))| ConnKey { slot, generation: *generation }).collect();
+        for key in keys {
+            self.with(key, &mut change);
+        }
+    }
+
+    fn on_done(&mut self, done: Done<Batch<S::Outcome>>, now: Instant) {
+        let Done { token, result, carried } = done;
+        let Some((key, kind)) = self.flights.land(token) else { return };
+        match kind {
+            Kind::Accept(listener) => self.on_accepted(listener, result, carried, now),
+            Kind::Connect => self.on_connect(key, result, carried, now),
+            Kind::Receive => self.with(key, |conn| conn.on_received(result, carried, now)),
+            Kind::Send => self.with(key, |conn| conn.on_sent(result, carried, now)),
+            Kind::Write => self.with(key, |conn| conn.on_written(result, now)),
+            Kind::Work => self.with(key, |conn| conn.on_worked(result, carried, now)),
+            Kind::Close => self.with(key, Conn::on_closed),
+            Kind::ShutdownWrite => {}
+        }
+    }
+
+    fn on_connect(
+        &mut self,
+        key: ConnKey,
+        result: io::Result<u32>,
+        carried: Carried<Batch<S::Outcome>>,
+        now: Instant,
+    ) {
+        match (result, carried) {
+            (Ok(_), Carried::Sock(sock)) => self.with(key, |conn| conn.connected(sock, now)),
+            (Err(error), _) => self.with(key, |conn| conn.connect_failed(error)),
+            (Ok(_), _) => {}
+        }
+    }
+
+    fn on_accepted(
+        &mut self,
+        listener: ListenerRef,
+        result: io::Result<u32>,
+        carried: Carried<Batch<S::Outcome>>,
+        now: Instant,
+    ) {
+        if !self.listeners.contains(&listener) {
+            return;
+        }
+        match (result, carried) {
+            (Ok(_), Carried::Socket(socket, peer)) => {
+                if let Some(on_accept) = &mut self.on_accept {
+                    on_accept(socket, peer);
+                }
+                self.submit_accept(listener);
+            }
+            (Err(error), _) if error.kind() == io::ErrorKind::ConnectionAborted => self.submit_accept(listener),
+            (result, _) => {
+                tracing::warn!(?result, "cannot accept; trying again soon");
+                if self.alarms.set(now + ACCEPT_PAUSE, Alarm::Accept(listener)).is_none() {
+                    self.submit_accept(listener);
+                }
+            }
+        }
+    }
+
+    fn submit_accept(&mut self, listener: ListenerRef) {
+        const NOBODY: ConnKey = ConnKey { slot: usize::MAX, generation: 0 };
+        self.flights.submit(NOBODY, Kind::Accept(listener), Op::Accept(listener));
+    }
+
+    fn on_alarm(&mut self, alarm: Alarm, now: Instant) {
+        match alarm {
+            Alarm::CheckSilence => {
+                self.for_each(|conn| conn.check_silence(now));
+                self.checking_silence = !self.conns.is_empty();
+                if self.checking_silence {
+                    self.alarms.set(now + SILENCE_CHECK, Alarm::CheckSilence);
+                }
+            }
+            Alarm::Accept(listener) if self.listeners.contains(&listener) => self.submit_accept(listener),
+            Alarm::Accept(_) => {}
+        }
+    }
+}
+
+/// Addresses one shard may listen on.
+pub const LISTENERS_MAX: usize = 64;

@@ -1,0 +1,250 @@
+//! What the kernel knows about an open file, and what it can be told.
+//!
+//! Files are plain [`std::fs::File`]s; positional reads and writes are those of [`std::os::unix::fs::FileExt`].
+
+use std::fs::File;
+use std::io;
+
+use rustix::fs::{FileType, FlockOperation, Mode, Stat, Timespec, Timestamps, UTIME_OMIT};
+use rustix::io::Errno;
+
+/// Permission bits together with setuid, setgid and sticky.
+const MODE_BITS: u32 = 0o7777;
+
+/// What a name or an open file stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link itself, not what it points to.
+    Symlink,
+    /// A device, a pipe or a socket.
+    Other,
+}
+
+/// A point in time: seconds since 1970-01-01 00:00 UTC, negative before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    /// Whole seconds, rounded down.
+    pub seconds: i64,
+    /// The rest, less than 1,000,000,000.
+    pub nanoseconds: u32,
+}
+
+/// What `stat` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of content.
+    pub size: u64,
+    /// Permission bits with setuid, setgid and sticky: at most `0o7777`.
+    pub mode: u32,
+    /// When the content last changed.
+    pub mtime: Timestamp,
+    /// When content or attributes last changed. Nobody can set it.
+    pub ctime: Timestamp,
+    /// Number of the inode, unique on its device.
+    pub inode: u64,
+    /// The file system it is on.
+    pub device: u64,
+    /// Names it has. 0 for an open file whose last name was removed.
+    pub links: u64,
+}
+
+impl Attributes {
+    // The fields of `stat` differ in width and sign between systems.
+    #[allow(clippy::unnecessary_cast)]
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self {
+            kind: Kind::of(FileType::from_raw_mode(stat.st_mode)),
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mode: stat.st_mode as u32 & MODE_BITS,
+            mtime: Timestamp { seconds: stat.st_mtime as i64, nanoseconds: stat.st_mtime_nsec as u32 },
+            ctime: Timestamp { seconds: stat.st_ctime as i64, nanoseconds: stat.st_ctime_nsec as u32 },
+            inode: stat.st_ino as u64,
+            device: stat.st_dev as u64,
+            links: stat.st_nlink as u64,
+        }
+    }
+
+    /// Whether both are of one file, whatever happened to it in between.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        self.inode == other.inode && self.device == other.device
+    }
+}
+
+impl Kind {
+    pub(crate) fn of(file_type: FileType) -> Self {
+        match file_type {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Directory,
+            FileType::Symlink => Self::Symlink,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What `stat` tells about `file`.
+///
+/// # Errors
+/// What `fstat(2)` says.
+pub fn attributes(file: &File) -> io::Result<Attributes> {
+    Ok(Attributes::of(&rustix::fs::fstat(file)?))
+}
+
+/// Takes `len` bytes of room on disk for `file`, which must be empty. Its size stays 0 and grows as it is written.
+///
+/// Where the system or the file system cannot do that, nothing happens: the room is then taken by the writes.
+///
+/// # Errors
+/// What `fallocate(2)` says, above all that the disk is full.
+#[cfg(all(target_os = "linux", not(xferd_portable)))]
+pub fn preallocate(file: &File, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, len) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        outcome => Ok(outcome?),
+    }
+}
+
+/// Takes `len` bytes of room on disk for `file` where that is possible. Here it is not: the writes take the room.
+///
+/// # Errors
+/// None.
+#[cfg(not(all(target_os = "linux", not(xferd_portable))))]
+pub fn preallocate(_file: &File, _len: u64) -> io::Result<()> {
+    Ok(())
+}
+
+/// Sets the permission bits of `file`, the umask notwithstanding.
+///
+/// # Errors
+/// What `fchmod(2)` says.
+pub fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(file, mode_of(mode))?)
+}
+
+/// Sets when the content of `file` last changed. The time of last access stays.
+///
+/// # Errors
+/// What `futimens(2)` says; `EINVAL` if there are more nanoseconds than a second has.
+pub fn set_mtime(file: &File, mtime: Timestamp) -> io::Result<()> {
+    Ok(rustix::fs::futimens(file, &only_mtime(mtime)?)?)
+}
+
+/// Locks `file` against all other open descriptions of it until the last descriptor of this one is closed.
+/// `false` if another has the lock.
+///
+/// # Errors
+/// What `flock(2)` says.
+pub fn try_lock_exclusive(file: &File) -> io::Result<bool> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether a file that was created with `mode` really has it, because the umask of this process takes nothing away.
+///
+/// The umask is read once, when this is first asked. (`umask(2)` can only be read by setting it, which would show in
+/// the files that other threads create meanwhile.)
+#[cfg(all(target_os = "linux", not(xferd_portable)))]
+pub fn is_mode_kept(mode: u32) -> bool {
+    static UMASK: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    let umask = UMASK.get_or_init(|| {
+        // proc_pid_status(5): "Umask: 0022", since Linux 4.7.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+        umask.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok()).unwrap_or(MODE_BITS)
+    });
+    mode & umask == 0
+}
+
+/// Whether a file that was created with `mode` is known to have it. Here it never is.
+#[cfg(not(all(target_os = "linux", not(xferd_portable))))]
+pub fn is_mode_kept(_mode: u32) -> bool {
+    false
+}
+
+// The width of `mode_t` differs between systems.
+#[allow(clippy::unnecessary_cast)]
+pub(crate) fn mode_of(mode: u32) -> Mode {
+    Mode::from_raw_mode((mode & MODE_BITS) as rustix::fs::RawMode)
+}
+
+pub(crate) fn only_mtime(mtime: Timestamp) -> io::Result<Timestamps> {
+    // Larger values would not be refused: UTIME_NOW and UTIME_OMIT are two of them.
+    if mtime.nanoseconds >= 1_000_000_000 {
+        return Err(Errno::INVAL.into());
+    }
+    Ok(Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+    use super::*;
+
+    #[test]
+    fn room_taken_in_advance_is_not_size() {
+        let file = tempfile::tempfile().unwrap();
+        preallocate(&file, 1 << 20).unwrap();
+        preallocate(&file, 0).unwrap();
+        assert_eq!(attributes(&file).unwrap().size, 0);
+        file.write_all_at(b"five!", 0).unwrap();
+        assert_eq!(attributes(&file).unwrap().size, 5);
+    }
+
+    #[test]
+    fn a_lock_excludes_others_until_its_file_is_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        let first = File::create(&path).unwrap();
+        let second = File::open(&path).unwrap();
+        assert!(try_lock_exclusive(&first).unwrap());
+        assert!(!try_lock_exclusive(&second).unwrap());
+        drop(first);
+        assert!(try_lock_exclusive(&second).unwrap());
+    }
+
+    #[test]
+    fn a_mode_that_is_said_to_be_kept_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        for mode in [0o600, 0o644, 0o666, 0o777] {
+            let path = directory.path().join(format!("{mode:o}"));
+            let file = File::options().write(true).create_new(true).mode(mode).open(path).unwrap();
+            assert!(!is_mode_kept(mode) || attributes(&file).unwrap().mode == mode, "{mode:o}");
+            set_mode(&file, mode).unwrap();
+            assert_eq!(attributes(&file).unwrap().mode, mode);
+        }
+    }
+
+    #[test]
+    fn a_time_before_1970_is_kept_to_the_nanosecond() {
+        let file = tempfile::tempfile().unwrap();
+        let mtime = Timestamp { seconds: -1, nanoseconds: 999_999_999 };
+        set_mtime(&file, mtime).unwrap();
+        assert_eq!(attributes(&file).unwrap().mtime, mtime);
+        assert!(set_mtime(&file, Timestamp { seconds: 0, nanoseconds: 1_000_000_000 }).is_err());
+    }
+
+    #[test]
+    fn a_removed_file_has_no_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        let file = File::create(&path).unwrap();
+        assert_eq!(attributes(&file).unwrap().links, 1);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(attributes(&file).unwrap().links, 0);
+    }
+}

@@ -1,0 +1,18 @@
+//! The one place that talks to the kernel: files, directories, mappings and sockets.
+//!
+//! Everything that needs a system call beyond `std`, and every `unsafe` block that goes with it, lives here. Each
+//! Linux mechanism has a portable sibling with the same observable behaviour; `--cfg xferd_portable` selects the
+//! siblings on Linux too, so that one machine tests both.
+
+pub mod dir;
+pub mod file;
+mod limit;
+mod mapping;
+pub mod net;
+mod refusal;
+
+pub use dir::{Dir, DirEntries, DirEntry};
+pub use file::{Attributes, Kind, Timestamp};
+pub use limit::raise_descriptor_limit;
+pub use mapping::Mapping;
+pub use refusal::Refusal;

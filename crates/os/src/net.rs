@@ -1,0 +1,286 @@
+//! TCP sockets that never block.
+//!
+//! Every call returns at once: what cannot happen now is [`io::ErrorKind::WouldBlock`]. Descriptors are close-on-exec,
+//! a peer that went away is an error and never a `SIGPIPE`.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+
+use crate::Mapping;
+
+/// Connections the kernel completes ahead of [`Listener::accept`]. Linux caps it at `net.core.somaxconn`, 4096 since
+/// Linux 5.4; a burst beyond it is retried by the connecting side's kernel.
+pub const BACKLOG: i32 = 1024;
+
+/// A bound, listening TCP socket.
+#[derive(Debug)]
+pub struct Listener(RawSocket);
+
+impl Listener {
+    /// Listens on `address`; port 0 picks a free one, see [`Listener::local_addr`]. An IPv6 address takes IPv6 only.
+    ///
+    /// # Errors
+    /// What `socket`, `bind` and `listen` answer: most often `AddrInUse` or `PermissionDenied`.
+    pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+        let socket = tcp_socket(address)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Listener(socket))
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// What `getsockname` answers.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        internet_address(&self.0.local_addr()?)
+    }
+
+    /// Takes one connection, with its peer's address.
+    ///
+    /// # Errors
+    /// `WouldBlock` if none is waiting; `ConnectionAborted` if one came and went; the descriptor limits
+    /// (`EMFILE`, `ENFILE`) leave the connection waiting.
+    pub fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        let (socket, peer) = self.0.accept()?;
+        let peer = internet_address(&peer)?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        unpace_loopback(&socket, peer);
+        Ok((Socket(socket), peer))
+    }
+}
+
+/// A TCP connection, or one that is being made.
+#[derive(Debug)]
+pub struct Socket(RawSocket);
+
+impl Socket {
+    /// Starts to connect. The socket turns writable when that has ended; [`Socket::take_error`] then says how.
+    ///
+    /// # Errors
+    /// What `socket` and `connect` answer at once; a connection under way is no error.
+    pub fn connect(address: SocketAddr) -> io::Result<Socket> {
+        let socket = tcp_socket(address)?;
+        socket.set_tcp_nodelay(true)?;
+        unpace_loopback(&socket, address);
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            _ => Ok(Socket(socket)),
+        }
+    }
+
+    /// The error that befell the socket since the last call, if any.
+    ///
+    /// # Errors
+    /// What `getsockopt` answers.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.0.take_error()
+    }
+
+    /// The address of the other side.
+    ///
+    /// # Errors
+    /// `NotConnected` before a connection is made.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        internet_address(&self.0.peer_addr()?)
+    }
+
+    /// Receives into `buffer`; 0 bytes is the end of the stream (or an empty buffer).
+    ///
+    /// # Errors
+    /// `WouldBlock`, or what ended the connection.
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (_, bytes) = rustix::net::recv(&self.0, buffer, RecvFlags::empty())?;
+        Ok(bytes)
+    }
+
+    /// Has the kernel hold up to `bytes` for this socket from the start, and leaves the size to its tuning from there.
+    /// Where that cannot be had nothing changes.
+    ///
+    /// # Errors
+    /// What `setsockopt` answers.
+    pub fn widen_receive_window(&self, bytes: u32) -> io::Result<()> {
+        widen_receive_window(self, bytes)
+    }
+
+    /// Sends the front of `bytes`; returns how many went. With `more` the kernel may hold back a segment that is not
+    /// full, until what follows fills it (Linux; elsewhere it has no effect).
+    ///
+    /// # Errors
+    /// `WouldBlock`, or what ended the connection.
+    pub fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
+        Ok(rustix::net::send(&self.0, bytes, send_flags(more))?)
+    }
+
+    /// Sends up to `len` bytes of `file` from `offset` on; returns how many went. The file's own position is neither
+    /// used nor moved, so that many sockets can share one open file.
+    ///
+    /// # Errors
+    /// `WouldBlock`, what ended the connection, or `UnexpectedEof` if the file ends at or before `offset`.
+    pub fn send_file(&self, file: &File, offset: u64, len: usize) -> io::Result<usize> {
+        match send_file(self, file, offset, len)? {
+            0 if len > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            sent => Ok(sent),
+        }
+    }
+
+    /// Sends up to `len` bytes of `mapping` from `offset` on; returns how many went.
+    ///
+    /// # Errors
+    /// `WouldBlock`, what ended the connection, or `UnexpectedEof` if the mapping ends at or before `offset`, or if
+    /// its file was truncated there meanwhile.
+    pub fn send_mapped(&self, mapping: &Mapping, offset: u64, len: usize) -> io::Result<usize> {
+        let (start, len) = match mapping.range(offset, len) {
+            (_, 0) if len > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            range => range,
+        };
+        let flags = send_flags(false).bits() as i32;
+        // SAFETY: `[start, start + len)` lies within the mapping, which `mapping` keeps alive. Only the kernel reads
+        // it, and where the file no longer has the page the kernel answers EFAULT instead of raising SIGBUS.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), start.as_ptr(), len, flags) };
+        if let Ok(sent) = usize::try_from(sent) {
+            return Ok(sent);
+        }
+        match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::EFAULT) => Err(io::ErrorKind::UnexpectedEof.into()),
+            error => Err(error),
+        }
+    }
+
+    /// Ends the stream towards the peer, after everything sent so far; receiving goes on.
+    ///
+    /// # Errors
+    /// `NotConnected` if the connection has ended.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        self.0.shutdown(std::net::Shutdown::Write)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// One call is enough: the kernel goes on until `len` bytes went, the socket is full or the file ends.
+#[cfg(all(target_os = "linux", not(xferd_portable)))]
+fn send_file(socket: &Socket, file: &File, mut offset: u64, len: usize) -> io::Result<usize> {
+    Ok(rustix::fs::sendfile(&socket.0, file, Some(&mut offset), len)?)
+}
+
+/// Reads and sends. Bytes that were read and not taken by the socket are read again next time: they are in the page
+/// cache, and nothing has to be remembered.
+#[cfg(not(all(target_os = "linux", not(xferd_portable))))]
+fn send_file(socket: &Socket, file: &File, offset: u64, len: usize) -> io::Result<usize> {
+    use std::os::unix::fs::FileExt;
+
+    let mut buffer = [0; 64 * 1024];
+    let mut sent = 0;
+    while sent < len {
+        let wanted = buffer.len().min(len - sent);
+        let read = file.read_at(&mut buffer[..wanted], offset + sent as u64)?;
+        if read == 0 {
+            break;
+        }
+        match socket.send(&buffer[..read], false) {
+            Ok(bytes) => sent += bytes,
+            Err(_) if sent > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+/// `SO_RCVBUF` would end automatic tuning, and `net.core.rmem_max` caps it at 208 KiB by default. A low-water mark makes
+/// Linux grow the buffer to hold it, up to half of `net.ipv4.tcp_rmem`'s maximum, and the buffer stays when the mark goes
+/// (`tcp_set_rcvlowat` in the kernel). Without it, tuning at times never leaves the initial 128 KiB: of five transfers of
+/// 469 MB over loopback two ran at a quarter of the rate of the rest (Linux 6.18).
+#[cfg(all(target_os = "linux", not(xferd_portable)))]
+fn widen_receive_window(socket: &Socket, bytes: u32) -> io::Result<()> {
+    for mark in [libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX), 1] {
+        // SAFETY: the option takes an int, whose address and size are given.
+        let answer = unsafe {
+            libc::setsockopt(
+                socket.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVLOWAT,
+                (&raw const mark).cast(),
+                size_of_val(&mark) as libc::socklen_t,
+            )
+        };
+        if answer != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(all(target_os = "linux", not(xferd_portable))))]
+fn widen_receive_window(_: &Socket, _: u32) -> io::Result<()> {
+    Ok(())
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Within one machine there is no network to be fair to. Where the system's congestion control is BBR, it paces senders
+/// to the rate it believes in all the same: 469 MB by `sendfile` took 1.4 times as long as with reno, and now and then
+/// 8 times (medians 3180 and 4480 MB/s, Linux 6.18, 2 cores). Reno is always compiled in and open to everybody.
+#[cfg(all(target_os = "linux", not(xferd_portable)))]
+fn unpace_loopback(socket: &RawSocket, peer: SocketAddr) {
+    if peer.ip().to_canonical().is_loopback() {
+        // The kernel's own choice works too, if it will not have ours.
+        let _ = socket.set_tcp_congestion(b"reno");
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(xferd_portable))))]
+fn unpace_loopback(_: &RawSocket, _: SocketAddr) {}
+
+fn internet_address(address: &socket2::SockAddr) -> io::Result<SocketAddr> {
+    address.as_socket().ok_or_else(|| io::Error::other("the peer has no internet address"))
+}
+
+fn send_flags(more: bool) -> SendFlags {
+    // Apple has no such flag; there socket2 sets SO_NOSIGPIPE on every socket it makes or accepts.
+    #[cfg(target_vendor = "apple")]
+    let flags = SendFlags::empty();
+    #[cfg(not(target_vendor = "apple"))]
+    let flags = SendFlags::NOSIGNAL;
+    #[cfg(target_os = "linux")]
+    let flags = if more { flags | SendFlags::MORE } else { flags };
+    #[cfg(not(target_os = "linux"))]
+    let _ = more;
+    flags
+}

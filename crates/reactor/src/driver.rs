@@ -1,0 +1,96 @@
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use xferd_os::net::{Listener, Socket};
+
+use crate::{BufferPool, Done, Job, ListenerRef, Op, SockRef, Token};
+
+/// Performs operations for one thread.
+///
+/// An operation completes in [`turn`](Driver::turn), never inside [`submit`](Driver::submit), and its token comes back
+/// exactly once: also when it was cancelled and when its socket was closed. Dropping the driver closes its sockets and
+/// drops what is in flight; work that a worker has begun ends before its buffer goes.
+pub trait Driver<J: Job> {
+    /// Takes over a connected socket.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` at the limit of sockets, else what the kernel answers. The socket is closed.
+    fn register(&mut self, socket: Socket) -> io::Result<SockRef>;
+
+    /// Takes over a listener.
+    ///
+    /// # Errors
+    /// As for [`register`](Driver::register).
+    fn listen(&mut self, listener: Listener) -> io::Result<ListenerRef>;
+
+    /// Closes a listener; an `Accept` in flight on it completes with `ConnectionAborted`.
+    fn unlisten(&mut self, listener: ListenerRef);
+
+    /// Starts an operation.
+    ///
+    /// # Errors
+    /// The operation comes back if the driver is full: submit it again after a turn. It also comes back if another one
+    /// is under way in the same direction of the same socket, which is a mistake of the caller (asserted in debug
+    /// builds).
+    fn submit(&mut self, token: Token, op: Op<J>) -> Result<(), Op<J>>;
+
+    /// Ends an operation early if that is still possible. Its [`Done`] follows in any case: cancelled
+    /// ([`Done::is_cancelled`]), or as if nothing had been said. An unknown token is ignored.
+    fn cancel(&mut self, token: Token);
+
+    /// Performs what can be performed, each operation at most once, and appends what has completed to `done`. Waits
+    /// only if nothing is ready. May return without a completion.
+    ///
+    /// # Errors
+    /// What the kernel answers to waiting: the driver is of no use then.
+    fn turn(&mut self, wait: Wait, done: &mut Vec<Done<J>>) -> io::Result<()>;
+
+    /// Ends the wait of [`turn`](Driver::turn) from any thread.
+    fn waker(&self) -> Waker;
+
+    /// The buffers to receive into.
+    fn buffers(&self) -> &BufferPool;
+}
+
+/// How long [`Driver::turn`] may wait for the first completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    Now,
+    /// Until then.
+    Until(Instant),
+    /// Until something happens.
+    Forever,
+}
+
+/// Makes the driver's current turn return, or its next one if it is not in a turn. Wakes between two turns merge.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<Wake>);
+
+#[derive(Debug)]
+struct Wake {
+    bell: mio::Waker,
+    /// Rung and not heard yet: ringing again would only cost a system call.
+    rung: AtomicBool,
+}
+
+impl Waker {
+    pub(crate) fn new(bell: mio::Waker) -> Waker {
+        Waker(Arc::new(Wake { bell, rung: AtomicBool::new(false) }))
+    }
+
+    /// Wakes.
+    pub fn wake(&self) {
+        if !self.0.rung.swap(true, Ordering::SeqCst) {
+            // Writing to an eventfd or a kqueue of our own fails only if its counter is full: then it is rung already.
+            let _ = self.0.bell.wake();
+        }
+    }
+
+    /// To be called when the bell was heard, before looking for the reason.
+    pub(crate) fn heard(&self) {
+        self.0.rung.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,498 @@
+//! The driver on readiness: epoll, or kqueue.
+//!
+//! Each operation is tried at once in the next turn; one that would block waits for its socket's next edge. A socket is
+//! registered once, for both directions, and what it was last known to be ready for is remembered.
+
+mod stream;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll};
+use slab::Slab;
+use xferd_os::net::{Listener, Socket};
+
+use self::stream::{Receive, Stream, Transmit};
+use crate::op::Key;
+use crate::workers::{Errand, Mailbox, WORK_QUEUE_MAX, Work};
+use crate::{
+    BufferLimits, BufferPool, Carried, Done, Driver, Job, ListenerRef, Op, SockRef, Token, Wait, Waker,
+    WorkerPool,
+};
+
+/// Bytes that one operation moves in one turn at most, so that one flow cannot starve the rest.
+pub const BYTES_PER_TURN_MAX: usize = 4 * 1024 * 1024;
+
+/// Listeners of one driver: an address each, and few are ever given.
+pub const LISTENERS_MAX: usize = 64;
+
+/// What a driver holds at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sockets registered or being connected.
+    pub sockets_max: usize,
+    /// Operations in flight. A socket takes up to three (receive, send, close).
+    pub operations_max: usize,
+    /// Buffers.
+    pub buffers: BufferLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { sockets_max: 16 * 1024, operations_max: 64 * 1024, buffers: BufferLimits::default() }
+    }
+}
+
+/// The driver on mio.
+pub struct MioDriver<J: Job> {
+    poll: Poll,
+    events: Events,
+    waker: Waker,
+    limits: Limits,
+    in_flight: usize,
+    generation: u32,
+    listeners: Slab<Port>,
+    streams: Slab<Stream>,
+    /// Slots of streams with an operation that can be tried. A slot may have changed hands since.
+    runnable: VecDeque<usize>,
+    /// Slots of streams with bytes there and no small buffer free.
+    starved: Vec<usize>,
+    buffers: BufferPool,
+    workers: Option<Arc<WorkerPool<J>>>,
+    mailbox: Arc<Mailbox<J>>,
+    /// Errands that workers have, or have left in the mailbox.
+    errands: usize,
+    /// Work that no worker had room for; without workers, what the next turn does itself.
+    work: VecDeque<(Token, Work<J>)>,
+    /// What ended outside a turn.
+    ended: Vec<Done<J>>,
+}
+
+/// A listener, and what is in flight on it.
+struct Port {
+    key: Key,
+    listener: Listener,
+    readable: bool,
+    accepting: Option<Token>,
+}
+
+impl<J: Job> MioDriver<J> {
+    /// A driver without sockets. Without workers, what may block runs in its turns.
+    ///
+    /// # Errors
+    /// What the kernel answers to making an epoll instance or a kqueue.
+    pub fn new(limits: Limits, workers: Option<Arc<WorkerPool<J>>>) -> io::Result<MioDriver<J>> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(mio::Waker::new(poll.registry(), BELL)?);
+        Ok(MioDriver {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN_MAX),
+            limits,
+            in_flight: 0,
+            generation: 0,
+            listeners: Slab::new(),
+            streams: Slab::new(),
+            runnable: VecDeque::new(),
+            starved: Vec::new(),
+            buffers: BufferPool::new(limits.buffers, waker.clone()),
+            workers,
+            mailbox: Arc::new(Mailbox::new(waker.clone())),
+            errands: 0,
+            work: VecDeque::new(),
+            ended: Vec::new(),
+            waker,
+        })
+    }
+
+    fn next_key(&mut self, slot: usize) -> Key {
+        self.generation = self.generation.wrapping_add(1);
+        Key { slot: slot as u32, generation: self.generation }
+    }
+
+    fn stream(&mut self, sock: SockRef) -> Option<&mut Stream> {
+        self.streams.get_mut(sock.0.slot as usize).filter(|stream| stream.key == sock.0)
+    }
+
+    fn port(&mut self, listener: ListenerRef) -> Option<&mut Port> {
+        self.listeners.get_mut(listener.0.slot as usize).filter(|port| port.key == listener.0)
+    }
+
+    fn add(&mut self, socket: Socket) -> io::Result<&mut Stream> {
+        if self.streams.len() >= self.limits.sockets_max {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let slot = self.streams.vacant_key();
+        self.poll.registry().register(
+            &mut SourceFd(&socket.as_raw_fd()),
+            mio::Token(slot),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        let key = self.next_key(slot);
+        self.streams.insert(Stream::new(key, socket));
+        Ok(&mut self.streams[slot])
+    }
+
+    /// Takes a stream out; closing its descriptor also ends its registration, of which no duplicate exists.
+    fn remove(&mut self, slot: usize) -> Stream {
+        self.streams.remove(slot)
+    }
+
+    /// Whether the direction that `op` needs is taken by another one.
+    fn is_taken(&mut self, op: &Op<J>) -> bool {
+        match op {
+            Op::Accept(listener) => self.port(*listener).is_some_and(|port| port.accepting.is_some()),
+            Op::Recv { sock, .. } | Op::RecvSmall(sock) => {
+                self.stream(*sock).is_some_and(|stream| stream.receiving.is_some())
+            }
+            Op::Send { sock, .. }
+            | Op::SendFile { sock, .. }
+            | Op::SendMapped { sock, .. }
+            | Op::ShutdownWrite(sock) => self.stream(*sock).is_some_and(|stream| stream.sending.is_some()),
+            Op::Connect(_) | Op::WriteAt { .. } | Op::Offload(_) | Op::Close(_) => false,
+        }
+    }
+
+    fn accept(&mut self, token: Token, listener: ListenerRef) {
+        match self.port(listener) {
+            Some(port) => port.accepting = Some(token),
+            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
+        }
+    }
+
+    fn connect(&mut self, token: Token, address: SocketAddr) {
+        match Socket::connect(address).and_then(|socket| self.add(socket)) {
+            Ok(stream) => {
+                stream.writable = false;
+                stream.sending = Some((token, Transmit::Connect));
+            }
+            Err(error) => self.end(token, error, Carried::Nothing),
+        }
+    }
+
+    fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
+        match self.stream(sock) {
+            Some(stream) => {
+                stream.start_receiving(token, receive);
+                self.schedule(sock.0.slot as usize);
+            }
+            None => self.end(token, io::ErrorKind::NotConnected.into(), receive.into_carried()),
+        }
+    }
+
+    fn transmit(&mut self, token: Token, sock: SockRef, transmit: Transmit) {
+        match self.stream(sock) {
+            Some(stream) => {
+                stream.sending = Some((token, transmit));
+                self.schedule(sock.0.slot as usize);
+            }
+            None => self.end(token, io::ErrorKind::NotConnected.into(), transmit.into_carried()),
+        }
+    }
+
+    fn close(&mut self, token: Token, sock: SockRef) {
+        if self.stream(sock).is_none() {
+            return self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing);
+        }
+        let stream = self.remove(sock.0.slot as usize);
+        if let Some((token, receive)) = stream.receiving {
+            self.end(token, io::ErrorKind::ConnectionAborted.into(), receive.into_carried());
+        }
+        if let Some((token, transmit)) = stream.sending {
+            self.end(token, io::ErrorKind::ConnectionAborted.into(), transmit.into_carried());
+        }
+        self.ended.push(Done { token, result: Ok(0), carried: Carried::Nothing });
+    }
+
+    fn end(&mut self, token: Token, error: io::Error, carried: Carried<J>) {
+        self.ended.push(Done { token, result: Err(error), carried });
+    }
+
+    /// Puts a stream into the run queue if something on it can be tried.
+    fn schedule(&mut self, slot: usize) {
+        let Some(stream) = self.streams.get_mut(slot) else { return };
+        if !stream.queued && stream.is_ready() {
+            stream.queued = true;
+            self.runnable.push_back(slot);
+        }
+    }
+
+    fn note(&mut self, readiness: Readiness) {
+        let Readiness { token, readable, writable } = readiness;
+        if token == BELL {
+            self.waker.heard();
+        } else if let Some(port) =
+            token.0.checked_sub(LISTENER_BASE).and_then(|slot| self.listeners.get_mut(slot))
+        {
+            port.readable |= readable;
+        } else if let Some(stream) = self.streams.get_mut(token.0) {
+            stream.readable |= readable;
+            stream.writable |= writable;
+            self.schedule(token.0);
+        }
+    }
+
+    /// Hands over what ended since the last look.
+    fn collect(&mut self, done: &mut Vec<Done<J>>) {
+        done.append(&mut self.ended);
+        while let Some(errand) = self.mailbox.take() {
+            self.errands -= 1;
+            done.push(errand);
+        }
+    }
+
+    /// Hands work to the workers as far as there is room, in order.
+    fn dispatch(&mut self) {
+        let Some(workers) = &self.workers else { return };
+        while self.errands < WORK_QUEUE_MAX {
+            let Some((token, work)) = self.work.pop_front() else { return };
+            let mailbox = Arc::clone(&self.mailbox);
+            if let Err(Errand { token, work, .. }) = workers.push(Errand { token, work, mailbox }) {
+                self.work.push_front((token, work));
+                return;
+            }
+            self.errands += 1;
+        }
+    }
+
+    /// Lets streams that had no buffer try again if there is one.
+    fn revive(&mut self) {
+        if self.starved.is_empty() || !self.buffers.has_small_or_wakes() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.starved) {
+            if let Some(stream) = self.streams.get_mut(slot) {
+                stream.starved = false;
+                self.schedule(slot);
+            }
+        }
+    }
+
+    /// Whether a turn has something to do without any event.
+    fn is_ready(&self) -> bool {
+        !self.runnable.is_empty()
+            || (self.workers.is_none() && !self.work.is_empty())
+            || self.listeners.iter().any(|(_, port)| port.is_ready())
+    }
+
+    fn poll(&mut self, wait: Wait) -> io::Result<()> {
+        let mut timeout = match wait {
+            Wait::Now => Some(Duration::ZERO),
+            Wait::Until(instant) => Some(instant.saturating_duration_since(Instant::now())),
+            Wait::Forever => None,
+        };
+        if !self.work.is_empty() && self.errands == 0 {
+            // Other drivers have filled the workers' queue, and none of ours will come back to tell when it has room.
+            timeout = Some(timeout.map_or(WORK_RETRY, |timeout| timeout.min(WORK_RETRY)));
+        }
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            answer => answer?,
+        }
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        events.iter().for_each(|event| self.note(Readiness::from(event)));
+        self.events = events;
+        Ok(())
+    }
+
+    fn run_streams(&mut self, done: &mut Vec<Done<J>>) {
+        for _ in 0..self.runnable.len() {
+            let Some(slot) = self.runnable.pop_front() else { return };
+            let Some(stream) = self.streams.get_mut(slot) else { continue };
+            stream.queued = false;
+            let was_starved = stream.starved;
+            done.extend(stream.receive(&self.buffers));
+            if stream.starved && !was_starved {
+                self.starved.push(slot);
+            }
+            let connecting = matches!(stream.sending, Some((_, Transmit::Connect)));
+            let Some(sent) = stream.send() else { continue };
+            if connecting && sent.result.is_err() {
+                self.remove(slot);
+            }
+            done.push(sent);
+        }
+    }
+}
+
+impl<J: Job> Driver<J> for MioDriver<J> {
+    fn register(&mut self, socket: Socket) -> io::Result<SockRef> {
+        self.add(socket).map(|stream| SockRef(stream.key))
+    }
+
+    fn listen(&mut self, listener: Listener) -> io::Result<ListenerRef> {
+        if self.listeners.len() >= LISTENERS_MAX {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let slot = self.listeners.vacant_key();
+        self.poll.registry().register(
+            &mut SourceFd(&listener.as_raw_fd()),
+            mio::Token(LISTENER_BASE + slot),
+            Interest::READABLE,
+        )?;
+        let key = self.next_key(slot);
+        self.listeners.insert(Port { key, listener, readable: true, accepting: None });
+        Ok(ListenerRef(key))
+    }
+
+    fn unlisten(&mut self, listener: ListenerRef) {
+        if self.port(listener).is_none() {
+            return;
+        }
+        let port = self.listeners.remove(listener.0.slot as usize);
+        if let Some(token) = port.accepting {
+            self.end(token, io::ErrorKind::ConnectionAborted.into(), Carried::Nothing);
+        }
+    }
+
+    fn submit(&mut self, token: Token, op: Op<J>) -> Result<(), Op<J>> {
+        let taken = self.is_taken(&op);
+        debug_assert!(!taken, "{token:?} asks for a direction in which another operation is under way");
+        if taken || self.in_flight >= self.limits.operations_max {
+            return Err(op);
+        }
+        self.in_flight += 1;
+        match op {
+            Op::Accept(listener) => self.accept(token, listener),
+            Op::Connect(address) => self.connect(token, address),
+            Op::Recv { sock, buf } => self.receive(token, sock, Receive::Into(buf)),
+            Op::RecvSmall(sock) => self.receive(token, sock, Receive::Small),
+            Op::Send { sock, buf, more } => self.transmit(token, sock, Transmit::Bytes { buf, more }),
+            Op::SendFile { sock, file, offset, len } => {
+                self.transmit(token, sock, Transmit::File { file, offset, len })
+            }
+            Op::SendMapped { sock, mapping, offset, len } => {
+                self.transmit(token, sock, Transmit::Mapped { mapping, offset, len })
+            }
+            Op::ShutdownWrite(sock) => self.transmit(token, sock, Transmit::End),
+            Op::WriteAt { file, offset, buf } => {
+                self.work.push_back((token, Work::WriteAt { file, offset, buf }))
+            }
+            Op::Offload(job) => self.work.push_back((token, Work::Run(job))),
+            Op::Close(sock) => self.close(token, sock),
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, token: Token) {
+        // Rare (a deadline, a shutdown): looking at all that is in flight here is cheaper than an index kept by each
+        // operation.
+        let cancelled = || io::Error::from(io::ErrorKind::Interrupted);
+        if let Some((_, port)) = self.listeners.iter_mut().find(|(_, port)| port.accepting == Some(token)) {
+            port.accepting = None;
+            return self.end(token, cancelled(), Carried::Nothing);
+        }
+        if let Some(place) = self.work.iter().position(|(waiting, _)| *waiting == token) {
+            if let Some((_, work)) = self.work.remove(place) {
+                self.end(token, cancelled(), work.into_carried());
+            }
+            return;
+        }
+        let found = self.streams.iter_mut().find_map(|(slot, stream)| {
+            if let Some((_, receive)) = stream.receiving.take_if(|(waiting, _)| *waiting == token) {
+                return Some((slot, false, receive.into_carried()));
+            }
+            let (_, transmit) = stream.sending.take_if(|(waiting, _)| *waiting == token)?;
+            Some((slot, matches!(transmit, Transmit::Connect), transmit.into_carried()))
+        });
+        let Some((slot, connecting, carried)) = found else { return };
+        if connecting {
+            self.remove(slot);
+        }
+        self.end(token, cancelled(), carried);
+    }
+
+    fn turn(&mut self, wait: Wait, done: &mut Vec<Done<J>>) -> io::Result<()> {
+        let done_before = done.len();
+        self.collect(done);
+        self.dispatch();
+        self.revive();
+        let has_something = done.len() > done_before || self.is_ready();
+        self.poll(if has_something { Wait::Now } else { wait })?;
+        self.revive();
+        for (_, port) in &mut self.listeners {
+            done.extend(port.accept());
+        }
+        self.run_streams(done);
+        if self.workers.is_none() {
+            done.extend(self.work.drain(..).map(|(token, work)| work.perform(token)));
+        }
+        self.collect(done);
+        self.dispatch();
+        self.in_flight -= done.len() - done_before;
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn buffers(&self) -> &BufferPool {
+        &self.buffers
+    }
+}
+
+impl<J: Job> fmt::Debug for MioDriver<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MioDriver({} sockets, {} operations in flight)", self.streams.len(), self.in_flight)
+    }
+}
+
+impl Port {
+    fn is_ready(&self) -> bool {
+        self.readable && self.accepting.is_some()
+    }
+
+    fn accept<J>(&mut self) -> Option<Done<J>> {
+        if !self.is_ready() {
+            return None;
+        }
+        let (result, carried) = match self.listener.accept() {
+            Ok((socket, peer)) => (Ok(0), Carried::Socket(socket, peer)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return None;
+                }
+                // The peer gave up while it waited. The next turn asks again.
+                io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => return None,
+                _ => (Err(error), Carried::Nothing),
+            },
+        };
+        Some(Done { token: self.accepting.take()?, result, carried })
+    }
+}
+
+/// What an event says, in the driver's terms: a direction that ended or failed is ready too, for the call that says so.
+struct Readiness {
+    token: mio::Token,
+    readable: bool,
+    writable: bool,
+}
+
+impl From<&Event> for Readiness {
+    fn from(event: &Event) -> Readiness {
+        let failed = event.is_error();
+        Readiness {
+            token: event.token(),
+            readable: failed || event.is_readable() || event.is_read_closed(),
+            writable: failed || event.is_writable() || event.is_write_closed(),
+        }
+    }
+}
+
+/// Events taken from the kernel at once; more come in the next turn.
+const EVENTS_PER_TURN_MAX: usize = 1024;
+
+/// How soon work is offered again to workers that others keep busy.
+const WORK_RETRY: Duration = Duration::from_millis(1);
+
+/// Tokens towards mio: a stream's slot, a listener's slot above this, and the waker.
+const LISTENER_BASE: usize = usize::MAX / 2;
+const BELL: mio::Token = mio::Token(usize::MAX);

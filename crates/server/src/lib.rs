@@ -1,0 +1,19 @@
+//! The daemon: one session per connection, run by shards on reactor threads.
+//!
+//! ```no_run
+//! use xferd_server::{Config, Server};
+//!
+//! let server = Server::start(Config::new("./inbox"))?;
+//! println!("{:?}", server.addresses());
+//! server.drain(std::time::Duration::from_secs(10));
+//! # Ok::<(), xferd_engine::Failure>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod log;
+mod server;
+mod session;
+
+pub use log::{HAPPENINGS_MAX, Happening, HappeningKind, Stats};
+pub use server::{CONNECTIONS_MAX, Config, DEFAULT_PORT, Server, THREADS_MAX};
+pub use session::{PUTS_ARRIVING_MAX, Patience, REQUESTS_WAITING_MAX, ServerSession};

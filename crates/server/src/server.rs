@@ -1,0 +1,281 @@
+//! Starts the threads of a server, places connections on them, and stops it.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xferd_engine::{Batch, Failure, LISTENERS_MAX, Load, Mailbox, Shard};
+use xferd_os::net::{Listener, Socket};
+use xferd_reactor::{Limits, MioDriver, WorkerPool};
+use xferd_store::{Options, Store};
+use xferd_wire::ErrorCode;
+
+use crate::log::{Happening, Log, Stats};
+use crate::session::{Patience, ServerOutcome, ServerSession, Shared};
+
+/// The port a server listens on unless told otherwise.
+pub const DEFAULT_PORT: u16 = 7400;
+
+/// Connections a server takes unless told otherwise; each costs a descriptor and about a kilobyte while it is idle.
+pub const CONNECTIONS_MAX: usize = 10_000;
+
+/// Reactors, and workers, of one server: more threads than any machine has use for.
+pub const THREADS_MAX: usize = 256;
+
+type Pool = WorkerPool<Batch<ServerOutcome>>;
+
+/// What a server serves, where and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The directory; nothing outside it is read or changed.
+    pub root: PathBuf,
+    /// Addresses to listen on; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Reactor threads, 1 to [`THREADS_MAX`].
+    pub io_threads: usize,
+    /// Worker threads for file work, up to [`THREADS_MAX`]; 0 does it on the reactors.
+    pub workers: usize,
+    /// Sync every file before it is acknowledged.
+    pub durable: bool,
+    /// Refuse every change.
+    pub read_only: bool,
+    /// Allow addresses that other machines can reach. Nobody is authenticated.
+    pub insecure: bool,
+    /// Connections at a time; further ones are answered BUSY.
+    pub connections_max: usize,
+    /// How long peers may be silent.
+    pub patience: Patience,
+}
+
+impl Config {
+    /// Serves `root` on 127.0.0.1, port [`DEFAULT_PORT`], with a reactor for each of up to four cores and no workers.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            listen: vec![(Ipv4Addr::LOCALHOST, DEFAULT_PORT).into()],
+            io_threads: thread::available_parallelism().map_or(1, usize::from).min(4),
+            workers: 0,
+            durable: false,
+            read_only: false,
+            insecure: false,
+            connections_max: CONNECTIONS_MAX,
+            patience: Patience::default(),
+        }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let wrong = |message: String| Err(Failure::new(ErrorCode::InvalidArgument, message));
+        if self.listen.is_empty() || self.listen.len() > LISTENERS_MAX {
+            return wrong(format!("{} addresses to listen on; give 1 to {LISTENERS_MAX}", self.listen.len()));
+        }
+        if !(1..=THREADS_MAX).contains(&self.io_threads) {
+            return wrong(format!("{} I/O threads; give 1 to {THREADS_MAX}", self.io_threads));
+        }
+        if self.workers > THREADS_MAX {
+            return wrong(format!("{} workers; give 0 to {THREADS_MAX}", self.workers));
+        }
+        if self.connections_max == 0 {
+            return wrong("a server of 0 connections serves nobody; give at least 1".into());
+        }
+        match self.listen.iter().find(|address| !address.ip().is_loopback()) {
+            Some(address) if !self.insecure => wrong(format!(
+                "{address} can be reached from other machines, and xferd neither encrypts nor asks who is there; \
+                 listen on 127.0.0.1, or allow it with --insecure (insecure: true)"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A running server. Dropping it stops it at once.
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    mailboxes: Vec<Mailbox<ServerSession>>,
+    running: Arc<Running>,
+}
+
+/// The threads that have not ended yet.
+#[derive(Default)]
+struct Running {
+    threads: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Server {
+    /// Starts serving.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT if the configuration makes no sense, what the system says about the root directory, or about
+    /// listening.
+    pub fn start(config: Config) -> Result<Self, Failure> {
+        config.check()?;
+        if let Err(error) = xferd_os::raise_descriptor_limit() {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+        let options = Options { read_only: config.read_only, durable: config.durable };
+        let store = Arc::new(Store::open(&config.root, options)?);
+        let listeners = config.listen.iter().map(|&address| listen(address)).collect::<Result<Vec<_>, _>>()?;
+        let addresses = listeners
+            .iter()
+            .map(|listener| listener.local_addr().map_err(|error| Failure::io("listening", &error)))
+            .collect::<Result<Vec<_>, _>>()?;
+
+        let shared = Arc::new(Shared { store, patience: config.patience, log: Log::default() });
+        let start_failed = |error: io::Error| Failure::io("cannot start the server's threads", &error);
+        let pool = match config.workers {
+            0 => None,
+            workers => Some(Pool::start(workers).map_err(start_failed)?),
+        };
+        let mut shards = Vec::with_capacity(config.io_threads);
+        for _ in 0..config.io_threads {
+            let driver = MioDriver::new(Limits::default(), pool.clone()).map_err(start_failed)?;
+            shards.push(Shard::new(driver, config.connections_max));
+        }
+        let mailboxes: Vec<_> = shards.iter().map(Shard::mailbox).collect();
+        let places = shards.iter().map(|shard| (shard.load(), shard.mailbox())).collect();
+        let placement = Placement { places, shared: shared.clone(), connections_max: config.connections_max };
+        if let Some(first) = shards.first_mut() {
+            first.accept(listeners, Box::new(move |socket, peer| placement.place(socket, peer))).map_err(start_failed)?;
+        }
+        let server = Self { addresses, shared, mailboxes, running: Arc::default() };
+        for (index, shard) in shards.into_iter().enumerate() {
+            server.running.start(format!("xferd-io-{index}"), shard).map_err(start_failed)?;
+        }
+        let swept = server.shared.store.clone();
+        // Not joined: it only looks for what an earlier process left behind, and nobody waits for it.
+        let _ = thread::Builder::new().name("xferd-sweep".into()).spawn(move || sweep(&swept));
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> Stats {
+        self.shared.log.stats()
+    }
+
+    /// What happened since this was last asked, the newest [`crate::HAPPENINGS_MAX`].
+    pub fn happenings(&self) -> Vec<Happening> {
+        self.shared.log.drain()
+    }
+
+    /// Stops accepting, lets requests under way finish within `grace`, then stops. Blocks until all has ended.
+    pub fn drain(&self, grace: Duration) {
+        for mailbox in &self.mailboxes {
+            mailbox.drain();
+        }
+        if !self.running.wait(Some(Instant::now() + grace)) {
+            self.stop();
+        }
+    }
+
+    /// Ends everything at once; files that are not whole leave nothing behind. Blocks until all has ended.
+    pub fn stop(&self) {
+        for mailbox in &self.mailboxes {
+            mailbox.stop();
+        }
+        self.running.wait(None);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Running {
+    fn start(
+        self: &Arc<Self>,
+        name: String,
+        shard: Shard<ServerSession, MioDriver<Batch<ServerOutcome>>>,
+    ) -> io::Result<()> {
+        *self.lock() += 1;
+        let running = Ended(self.clone());
+        thread::Builder::new().name(name).spawn(move || {
+            let _ended = running;
+            if let Err(error) = shard.run() {
+                tracing::error!(%error, "a reactor has failed");
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Waits for all threads to end. False if that did not happen by `deadline`.
+    fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut threads = self.lock();
+        while *threads > 0 {
+            let Some(deadline) = deadline else {
+                threads = self.changed.wait(threads).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            threads = self.changed.wait_timeout(threads, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells that a thread has ended, however it ended.
+struct Ended(Arc<Running>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        *self.0.lock() -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Chooses a shard for each accepted connection.
+struct Placement {
+    places: Vec<(Arc<Load>, Mailbox<ServerSession>)>,
+    shared: Arc<Shared>,
+    connections_max: usize,
+}
+
+impl Placement {
+    /// To the shard with the fewest bulk bytes under way, then the fewest connections.
+    fn place(&self, socket: Socket, peer: SocketAddr) {
+        let connections: usize = self.places.iter().map(|(load, _)| load.connections()).sum();
+        let session = if connections < self.connections_max {
+            ServerSession::new(self.shared.clone(), peer)
+        } else {
+            ServerSession::refusing(self.shared.clone(), peer, ErrorCode::Busy)
+        };
+        let freest = self.places.iter().min_by_key(|(load, _)| (load.bulk_bytes(), load.connections()));
+        let taken = freest.is_some_and(|(_, mailbox)| mailbox.adopt(socket, session));
+        if !taken {
+            tracing::warn!(%peer, "connection closed: too many are waiting to be served");
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<Listener, Failure> {
+    Listener::bind(address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => Failure::new(
+            ErrorCode::Io,
+            format!("{address} is in use; stop what listens there or choose another port with --port (0: any free one)"),
+        ),
+        _ => Failure::io(&format!("cannot listen on {address}"), &error),
+    })
+}
+
+fn sweep(store: &Store) {
+    if let Err(error) = store.sweep() {
+        tracing::warn!(%error, "cannot look for what an earlier process left behind");
+    }
+}

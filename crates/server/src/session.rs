@@ -1,0 +1,676 @@
+//! The server's end of the transfer protocol, as a state machine that does no I/O.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use xferd_engine::{
+    Content, DiskOutcome, Effects, Event, Failure, Incoming, Opened, Outgoing, Progress, Session, Wanted, send_small,
+};
+use xferd_store::{FileAttributes, Listed, Listing, Store, StoreError};
+use xferd_wire::{
+    Committed, Decoder, Digest, Entries, Entry, ErrorCode, Frame, Framed, Get, Hello, Item, Put, RemotePath, VERSION,
+    choose_version,
+};
+
+use crate::log::{HappeningKind, Log};
+
+/// Files of one connection that may be arriving side by side, each with a staging file of its own.
+pub const PUTS_ARRIVING_MAX: usize = 16;
+
+/// Requests of one connection that may wait for work or for the peer to read; with that many nothing more is read.
+pub const REQUESTS_WAITING_MAX: usize = 64;
+
+/// How long a peer may be silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Before it has said hello.
+    pub hello: Duration,
+    /// In the middle of a request.
+    pub request: Duration,
+    /// Between requests.
+    pub idle: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { hello: Duration::from_secs(10), request: Duration::from_secs(60), idle: Duration::from_secs(600) }
+    }
+}
+
+/// What all sessions of a server share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Arc<Store>,
+    pub(crate) patience: Patience,
+    pub(crate) log: Log,
+}
+
+/// One connection.
+pub struct ServerSession {
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    decoder: Decoder,
+    phase: Phase,
+    puts: HashMap<u32, Arriving>,
+    /// The put whose extent is being gathered from the stream.
+    gathering: Option<u32>,
+    /// The put whose staging file is being made: nothing is read meanwhile.
+    staging: Option<u32>,
+    /// Requests whose answer is being worked out, other than puts that are arriving.
+    waiting: HashMap<u32, Waiting>,
+    /// The large file that is being sent, and those behind it.
+    sending: Option<(u32, Outgoing)>,
+    unsent: VecDeque<(u32, Opened)>,
+    /// Listings that wait for the peer to read.
+    unlisted: Vec<(u32, Listing)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Hello,
+    /// The hello will be answered with this refusal.
+    Refusing(ErrorCode),
+    Open,
+    Draining,
+    Closing,
+}
+
+/// A put between its announcement and its commit. One that failed was answered and is forgotten; what still comes of
+/// it, as of any request that is not open, is dropped.
+struct Arriving {
+    put: Put,
+    incoming: Incoming,
+}
+
+/// A request that is being worked on.
+enum Waiting {
+    Committing { path: RemotePath, size: u64, digest: Digest },
+    Get { path: RemotePath },
+    /// A listing, how many entries had to be left out of it, and why the first.
+    List { path: RemotePath, left_out: u64, first: Option<Failure> },
+    Tree { path: RemotePath },
+}
+
+/// What comes back from the work a session asks for.
+pub enum ServerOutcome {
+    /// A step of a put or a get.
+    Disk(DiskOutcome),
+    /// A file to be sent was opened.
+    Opened(Result<Opened, StoreError>),
+    /// The next part of a listing; an empty one is the end.
+    Listed(Result<(Listing, Vec<Listed>), StoreError>),
+    /// A request about the tree was carried out; an entry if it asked for one.
+    Done(Result<Option<Entry>, StoreError>),
+}
+
+impl From<DiskOutcome> for ServerOutcome {
+    fn from(outcome: DiskOutcome) -> Self {
+        Self::Disk(outcome)
+    }
+}
+
+type Fx = Effects<ServerOutcome>;
+
+impl Session for ServerSession {
+    type Outcome = ServerOutcome;
+    type Command = std::convert::Infallible;
+
+    fn on_bytes(&mut self, bytes: &[u8], effects: &mut Fx) -> usize {
+        let mut rest = bytes;
+        while !rest.is_empty() && self.wants_bytes() {
+            if let Some(request) = self.gathering {
+                let taken = self.gather(request, rest);
+                rest = rest.get(taken..).unwrap_or_default();
+                continue;
+            }
+            match self.decoder.decode(rest) {
+                Ok((taken, item)) => {
+                    rest = rest.get(taken..).unwrap_or_default();
+                    let Some(item) = item else { continue };
+                    let is_extent = matches!(&item, Item::Frame(Framed { frame: Frame::Extent { .. }, .. }));
+                    if let Err(failure) = self.on_item(item, effects) {
+                        self.break_off(failure, effects);
+                    } else if is_extent && self.gathering.is_none() {
+                        // The bytes that follow are not the session's.
+                        break;
+                    }
+                }
+                Err(error) => {
+                    // A stranger or an old peer still gets a hello, so that it can tell its user what answered.
+                    if self.phase == Phase::Hello {
+                        effects.send_encoded(|out| Hello::default().encode(out));
+                    }
+                    self.break_off(error.into(), effects);
+                }
+            }
+        }
+        if self.phase == Phase::Closing { bytes.len() } else { bytes.len() - rest.len() }
+    }
+
+    fn on_event(&mut self, event: Event<ServerOutcome, Self::Command>, effects: &mut Fx) {
+        match event {
+            Event::Connected => self.shared.log.record(self.peer, HappeningKind::Accepted),
+            Event::Worked { key, outcome } => self.on_worked(key, outcome, effects),
+            Event::Received { key, hasher, result } => {
+                if let Some(Arriving { incoming, .. }) = self.puts.get_mut(&key) {
+                    let received = incoming.on_received(hasher, result);
+                    self.refuse_if_failed(key, received, effects);
+                }
+            }
+            Event::Sent { key } => {
+                let progress = match &mut self.sending {
+                    Some((request, outgoing)) if *request == key => outgoing.on_sent(effects),
+                    _ => return,
+                };
+                self.on_progress(progress, effects);
+            }
+            Event::SourceShort { .. } => {
+                if let Some((_, outgoing)) = &self.sending {
+                    let progress = outgoing.on_source_short();
+                    self.on_progress(progress, effects);
+                }
+            }
+            Event::Drained => {
+                for (request, listing) in std::mem::take(&mut self.unlisted) {
+                    list_on(request, effects, || Ok(listing));
+                }
+            }
+            Event::Draining => {
+                if matches!(self.phase, Phase::Open) {
+                    effects.send(0, &Frame::Goodbye);
+                    self.phase = Phase::Draining;
+                } else if self.phase == Phase::Hello {
+                    self.phase = Phase::Refusing(ErrorCode::ShuttingDown);
+                }
+            }
+            Event::Stalled => {
+                let message = "nothing was heard for too long; connect again";
+                self.break_off(Failure::new(ErrorCode::Timeout, message), effects);
+            }
+            Event::Closed(error) => {
+                self.on_closed(error, effects);
+                return;
+            }
+            Event::Command(never) => match never {},
+            Event::Nudged => {}
+        }
+        if self.phase == Phase::Draining && self.is_quiet() {
+            self.phase = Phase::Closing;
+            effects.close();
+        }
+    }
+
+    fn wants_bytes(&self) -> bool {
+        self.phase != Phase::Closing && self.staging.is_none() && self.waiting.len() < REQUESTS_WAITING_MAX
+    }
+
+    fn is_idle(&self) -> bool {
+        false
+    }
+
+    fn patience(&self) -> Duration {
+        let patience = &self.shared.patience;
+        match self.phase {
+            Phase::Hello | Phase::Refusing(_) => patience.hello,
+            _ if self.is_quiet() => patience.idle,
+            _ => patience.request,
+        }
+    }
+}
+
+impl ServerSession {
+    /// A session with `peer`.
+    pub(crate) fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+        Self {
+            shared,
+            peer,
+            decoder: Decoder::new(),
+            phase: Phase::Hello,
+            puts: HashMap::new(),
+            gathering: None,
+            staging: None,
+            waiting: HashMap::new(),
+            sending: None,
+            unsent: VecDeque::new(),
+            unlisted: Vec::new(),
+        }
+    }
+
+    /// A session that answers the hello of `peer` with `code`.
+    pub(crate) fn refusing(shared: Arc<Shared>, peer: SocketAddr, code: ErrorCode) -> Self {
+        Self { phase: Phase::Refusing(code), ..Self::new(shared, peer) }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.puts.is_empty() && self.waiting.is_empty()
+    }
+
+    fn gather(&mut self, request: u32, bytes: &[u8]) -> usize {
+        let Some(Arriving { incoming, .. }) = self.puts.get_mut(&request) else {
+            self.gathering = None;
+            return 0;
+        };
+        let taken = incoming.gather(bytes);
+        if incoming.gathering() == 0 {
+            self.gathering = None;
+        }
+        taken
+    }
+
+    fn on_item(&mut self, item: Item, effects: &mut Fx) -> Result<(), Failure> {
+        match item {
+            Item::Hello(theirs) => self.on_hello(&theirs, effects),
+            Item::Frame(Framed { request, frame }) => self.on_frame(request, frame, effects),
+        }
+    }
+
+    fn on_hello(&mut self, theirs: &Hello, effects: &mut Fx) -> Result<(), Failure> {
+        let ours = Hello::default();
+        effects.send_encoded(|out| ours.encode(out));
+        if let Phase::Refusing(code) = self.phase {
+            let message = match code {
+                ErrorCode::ShuttingDown => "the server is shutting down; try again later",
+                _ => "the server has as many connections as it takes; try again later",
+            };
+            return Err(Failure::new(code, message));
+        }
+        if choose_version(&ours, theirs).is_none() {
+            return Err(Failure::new(
+                ErrorCode::Version,
+                format!(
+                    "this server speaks version {VERSION}, the client {} to {}; update the older of the two",
+                    theirs.version_min, theirs.version_max
+                ),
+            ));
+        }
+        self.phase = Phase::Open;
+        Ok(())
+    }
+
+    fn on_frame(&mut self, request: u32, frame: Frame, effects: &mut Fx) -> Result<(), Failure> {
+        match frame {
+            Frame::Ping(number) => {
+                effects.send(request, &Frame::Pong(number));
+                return Ok(());
+            }
+            Frame::Goodbye | Frame::Pong(_) => return Ok(()),
+            // What a client says of the connection as a whole ends it; there is nobody to answer.
+            Frame::Error(reply) => return Err(reply.into()),
+            _ if request == 0 => return Err(Failure::protocol("request 0 is the connection itself")),
+            Frame::Extent { offset, len } => {
+                self.on_extent(request, offset, len, effects);
+                return Ok(());
+            }
+            Frame::Digest(digest) => {
+                if let Some(Arriving { incoming, .. }) = self.puts.get_mut(&request) {
+                    let checked = incoming.digest(&digest);
+                    self.refuse_if_failed(request, checked, effects);
+                }
+                return Ok(());
+            }
+            Frame::Commit { size } => {
+                self.on_commit(request, size, effects);
+                return Ok(());
+            }
+            Frame::Cancel => {
+                self.on_cancel(request, effects);
+                return Ok(());
+            }
+            _ => {}
+        }
+        if self.puts.contains_key(&request) || self.waiting.contains_key(&request) {
+            return Err(Failure::protocol(format!("request {request} is still under way; number a new one differently")));
+        }
+        if self.phase == Phase::Draining {
+            let failure = Failure::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later");
+            self.answer_failure(request, None, failure, effects);
+            return Ok(());
+        }
+        let store = self.shared.store.clone();
+        match frame {
+            Frame::Put(put) => self.on_put(request, put, effects),
+            Frame::Get(get) => self.on_get(request, get, effects),
+            Frame::List(list) => {
+                let path = list.path.clone();
+                self.waiting.insert(request, Waiting::List { path, left_out: 0, first: None });
+                list_on(request, effects, move || store.list(&list.path, list.recursive));
+            }
+            Frame::Stat(path) => {
+                self.work_on(request, path.clone(), effects, move || store.stat(&path).map(Some));
+            }
+            Frame::Remove(remove) => {
+                self.work_on(request, remove.path.clone(), effects, move || {
+                    store.remove(&remove.path, remove.recursive).map(|()| None)
+                });
+            }
+            Frame::Rename(rename) => {
+                self.work_on(request, rename.from.clone(), effects, move || {
+                    store.rename(&rename.from, &rename.to).map(|()| None)
+                });
+            }
+            Frame::MakeDir(make) => {
+                self.work_on(request, make.path.clone(), effects, move || {
+                    store.make_dir(&make.path, make.mode, make.parents).map(|()| None)
+                });
+            }
+            Frame::Symlink(link) => {
+                self.work_on(request, link.path.clone(), effects, move || {
+                    store.symlink(&link.path, &link.target).map(|()| None)
+                });
+            }
+            Frame::SetAttributes(set) => {
+                self.work_on(request, set.path.clone(), effects, move || {
+                    let attributes = FileAttributes { mode: set.mode, mtime: set.mtime };
+                    store.set_attributes(&set.path, &attributes).map(|()| None)
+                });
+            }
+            answer => {
+                return Err(Failure::protocol(format!("frame {:#04x} is for a server to send", answer.opcode())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a request about the tree carried out.
+    fn work_on(
+        &mut self,
+        request: u32,
+        path: RemotePath,
+        effects: &mut Fx,
+        work: impl FnOnce() -> Result<Option<Entry>, StoreError> + Send + 'static,
+    ) {
+        self.waiting.insert(request, Waiting::Tree { path });
+        effects.work(request, move || ServerOutcome::Done(work()));
+    }
+
+    fn on_put(&mut self, request: u32, put: Put, effects: &mut Fx) {
+        if self.puts.len() >= PUTS_ARRIVING_MAX {
+            let message = format!("{}: more than {PUTS_ARRIVING_MAX} files side by side on one connection", put.path);
+            self.answer_failure(request, Some(put.path), Failure::new(ErrorCode::Limit, message), effects);
+            return;
+        }
+        let gather = !self.puts.values().any(|arriving| arriving.incoming.is_gathered());
+        let store = self.shared.store.clone();
+        let mut incoming = Incoming::new(request, store, put.path.clone(), put.size, put.digest, gather);
+        incoming.start(effects);
+        if incoming.is_waiting() {
+            self.staging = Some(request);
+        }
+        self.puts.insert(request, Arriving { put, incoming });
+    }
+
+    fn on_extent(&mut self, request: u32, offset: u64, len: u64, effects: &mut Fx) {
+        let Some(Arriving { incoming, .. }) = self.puts.get_mut(&request) else { return effects.discard(len) };
+        let begun = incoming.extent(offset, len, effects);
+        if begun.is_err() {
+            effects.discard(len);
+        } else if incoming.gathering() > 0 {
+            self.gathering = Some(request);
+        }
+        self.refuse_if_failed(request, begun, effects);
+    }
+
+    fn on_commit(&mut self, request: u32, size: u64, effects: &mut Fx) {
+        let Some(Arriving { put, mut incoming }) = self.puts.remove(&request) else { return };
+        let attributes = FileAttributes { mode: put.mode, mtime: put.mtime };
+        match incoming.commit(size, attributes, put.durable, effects) {
+            Ok(digest) => {
+                self.waiting.insert(request, Waiting::Committing { path: put.path, size, digest });
+            }
+            Err(failure) => {
+                self.answer_failure(request, Some(put.path), failure, effects);
+                drop_on_worker(request, incoming, effects);
+            }
+        }
+    }
+
+    fn on_cancel(&mut self, request: u32, effects: &mut Fx) {
+        let Some(Arriving { put, incoming }) = self.puts.remove(&request) else {
+            return self.cancel_get(request, effects);
+        };
+        let failure = Failure::new(ErrorCode::Aborted, format!("{}: cancelled by the sender", put.path));
+        self.answer_failure(request, Some(put.path), failure, effects);
+        drop_on_worker(request, incoming, effects);
+    }
+
+    fn cancel_get(&mut self, request: u32, effects: &mut Fx) {
+        if !matches!(self.waiting.get(&request), Some(Waiting::Get { .. })) {
+            return;
+        }
+        self.waiting.remove(&request);
+        self.unsent.retain(|(waiting, _)| *waiting != request);
+        if self.sending.as_ref().is_some_and(|(sending, _)| *sending == request) {
+            self.sending = None;
+            self.send_next(effects);
+        }
+        effects.send(request, &Frame::Error(Failure::new(ErrorCode::Aborted, "cancelled").into_reply()));
+    }
+
+    fn on_get(&mut self, request: u32, get: Get, effects: &mut Fx) {
+        let store = self.shared.store.clone();
+        self.waiting.insert(request, Waiting::Get { path: get.path.clone() });
+        let wanted = Wanted { start: get.start, end: get.end, digest: get.digest, mapped: false };
+        effects.work(request, move || ServerOutcome::Opened(Opened::open(&store, &get.path, &wanted)));
+    }
+
+    fn on_worked(&mut self, request: u32, outcome: ServerOutcome, effects: &mut Fx) {
+        match outcome {
+            ServerOutcome::Disk(DiskOutcome::Staged(result)) => {
+                self.staging = None;
+                if let Some(Arriving { incoming, .. }) = self.puts.get_mut(&request) {
+                    let staged = incoming.on_staged(result);
+                    self.refuse_if_failed(request, staged, effects);
+                }
+            }
+            ServerOutcome::Disk(DiskOutcome::Committed(result)) => self.on_committed(request, result, effects),
+            ServerOutcome::Disk(DiskOutcome::Dropped) => {}
+            ServerOutcome::Disk(DiskOutcome::Hashed(result)) => {
+                let progress = match &mut self.sending {
+                    Some((sending, outgoing)) if *sending == request => outgoing.on_hashed(result, effects),
+                    _ => return,
+                };
+                self.on_progress(progress, effects);
+            }
+            ServerOutcome::Disk(DiskOutcome::Verified(result)) => {
+                let progress = match &mut self.sending {
+                    Some((sending, outgoing)) if *sending == request => outgoing.on_verified(result),
+                    _ => return,
+                };
+                self.on_progress(progress, effects);
+            }
+            ServerOutcome::Opened(result) => self.on_opened(request, result, effects),
+            ServerOutcome::Listed(result) => self.on_listed(request, result, effects),
+            ServerOutcome::Done(result) => {
+                let Some(waiting) = self.waiting.remove(&request) else { return };
+                match result {
+                    Ok(Some(entry)) => effects.send(request, &Frame::Entry(entry)),
+                    Ok(None) => effects.send(request, &Frame::Done),
+                    Err(error) => self.answer_failure(request, Some(waiting.into_path()), error.into(), effects),
+                }
+            }
+        }
+    }
+
+    fn on_committed(&mut self, request: u32, result: Result<(), StoreError>, effects: &mut Fx) {
+        let Some(Waiting::Committing { path, size, digest }) = self.waiting.remove(&request) else { return };
+        match result {
+            Ok(()) => {
+                effects.send(request, &Frame::Committed(Committed { size, digest }));
+                self.shared.log.record(self.peer, HappeningKind::Stored { path, bytes: size });
+            }
+            Err(error) => self.answer_failure(request, Some(path), error.into(), effects),
+        }
+    }
+
+    fn on_opened(&mut self, request: u32, result: Result<Opened, StoreError>, effects: &mut Fx) {
+        if !self.waiting.contains_key(&request) {
+            return;
+        }
+        match result {
+            Ok(opened) => {
+                self.unsent.push_back((request, opened));
+                self.send_next(effects);
+            }
+            Err(error) => self.finish_get(request, Err(error.into()), effects),
+        }
+    }
+
+    /// Sends opened files in the order they were asked for: small ones at once, large ones one after the other.
+    fn send_next(&mut self, effects: &mut Fx) {
+        while self.sending.is_none() {
+            let Some((request, opened)) = self.unsent.pop_front() else { return };
+            effects.send(request, &Frame::File(opened.header));
+            match opened.content {
+                Content::Small(bytes, digest) => {
+                    send_small(request, opened.header.start, &bytes, digest, effects);
+                    effects.send(request, &Frame::End);
+                    self.finish_get(request, Ok(bytes.len() as u64), effects);
+                }
+                Content::Large(source) => self.sending = Some((request, Outgoing::start(request, source, effects))),
+            }
+        }
+    }
+
+    fn on_progress(&mut self, progress: Progress, effects: &mut Fx) {
+        if matches!(progress, Progress::Moving) {
+            return;
+        }
+        let Some((request, outgoing)) = self.sending.take() else { return };
+        let result = match progress {
+            Progress::Complete(digest) => {
+                effects.send(request, &Frame::Digest(digest));
+                effects.send(request, &Frame::End);
+                Ok(outgoing.sent_bytes())
+            }
+            Progress::Failed(failure) => Err(failure),
+            Progress::Moving => return,
+        };
+        self.finish_get(request, result, effects);
+        self.send_next(effects);
+    }
+
+    fn finish_get(&mut self, request: u32, result: Result<u64, Failure>, effects: &mut Fx) {
+        let Some(Waiting::Get { path }) = self.waiting.remove(&request) else { return };
+        match result {
+            Ok(bytes) => self.shared.log.record(self.peer, HappeningKind::Sent { path, bytes }),
+            Err(failure) => self.answer_failure(request, Some(path), failure, effects),
+        }
+    }
+
+    fn on_listed(&mut self, request: u32, result: Result<(Listing, Vec<Listed>), StoreError>, effects: &mut Fx) {
+        let Some(Waiting::List { left_out, first, .. }) = self.waiting.get_mut(&request) else { return };
+        let failure = match result {
+            Ok((listing, batch)) if !batch.is_empty() => {
+                let mut entries = Entries::default();
+                for listed in batch {
+                    match listed {
+                        Listed::Entry(entry) => push_entry(request, &mut entries, entry, effects),
+                        Listed::Skipped(error) => {
+                            *left_out += 1;
+                            first.get_or_insert_with(|| error.into());
+                        }
+                    }
+                }
+                if !entries.is_empty() {
+                    effects.send(request, &Frame::Entries(entries));
+                }
+                if effects.is_congested() {
+                    self.unlisted.push((request, listing));
+                } else {
+                    list_on(request, effects, || Ok(listing));
+                }
+                return;
+            }
+            Ok(_) => first.take().map(|first| {
+                let message = format!("{left_out} entries had to be left out; the first: {}", first.message);
+                Failure::new(ErrorCode::Partial, message)
+            }),
+            Err(error) => Some(error.into()),
+        };
+        let Some(waiting) = self.waiting.remove(&request) else { return };
+        match failure {
+            None => effects.send(request, &Frame::Done),
+            Some(failure) => self.answer_failure(request, Some(waiting.into_path()), failure, effects),
+        }
+    }
+
+    /// A step of a put went wrong: it is answered, and what still comes of it is dropped.
+    fn refuse_if_failed(&mut self, request: u32, result: Result<(), Failure>, effects: &mut Fx) {
+        let Err(failure) = result else { return };
+        if let Some(Arriving { put, incoming }) = self.puts.remove(&request) {
+            self.answer_failure(request, Some(put.path), failure, effects);
+            drop_on_worker(request, incoming, effects);
+        }
+    }
+
+    fn answer_failure(&mut self, request: u32, path: Option<RemotePath>, failure: Failure, effects: &mut Fx) {
+        effects.send(request, &Frame::Error(failure.clone().into_reply()));
+        self.shared.log.record(self.peer, HappeningKind::Failed { path, failure });
+    }
+
+    /// The connection cannot go on: says why and closes.
+    fn break_off(&mut self, failure: Failure, effects: &mut Fx) {
+        self.phase = Phase::Closing;
+        self.answer_failure(0, None, failure, effects);
+        self.drop_arriving(effects);
+        effects.close();
+    }
+
+    fn on_closed(&mut self, error: Option<std::io::Error>, effects: &mut Fx) {
+        if let Some(error) = error {
+            tracing::debug!(peer = %self.peer, %error, "connection lost");
+        }
+        for Arriving { put, .. } in self.puts.values() {
+            let message = format!("{}: the connection ended before the file was whole", put.path);
+            let failure = Failure::new(ErrorCode::ConnectionLost, message);
+            self.shared.log.record(self.peer, HappeningKind::Failed { path: Some(put.path.clone()), failure });
+        }
+        self.drop_arriving(effects);
+        self.shared.log.record(self.peer, HappeningKind::Closed);
+    }
+
+    fn drop_arriving(&mut self, effects: &mut Fx) {
+        for (request, Arriving { incoming, .. }) in self.puts.drain() {
+            drop_on_worker(request, incoming, effects);
+        }
+    }
+}
+
+impl Waiting {
+    fn into_path(self) -> RemotePath {
+        match self {
+            Self::Committing { path, .. } | Self::Get { path } | Self::List { path, .. } | Self::Tree { path } => path,
+        }
+    }
+}
+
+/// Giving back the blocks of a large staging file takes the kernel a while.
+fn drop_on_worker(request: u32, incoming: Incoming, effects: &mut Fx) {
+    effects.work(request, move || {
+        drop(incoming);
+        DiskOutcome::Dropped.into()
+    });
+}
+
+/// Reads the next part of a listing, which `open` opens or hands on.
+fn list_on(
+    request: u32,
+    effects: &mut Fx,
+    open: impl FnOnce() -> Result<Listing, StoreError> + Send + 'static,
+) {
+    effects.work(request, move || {
+        let listed = open().and_then(|mut listing| listing.next_batch().map(|batch| (listing, batch)));
+        ServerOutcome::Listed(listed)
+    });
+}
+
+/// Adds an entry to the frame that is being filled; if that is full, sends it and begins another.
+fn push_entry(request: u32, entries: &mut Entries, entry: Entry, effects: &mut Fx) {
+    if let Err(entry) = entries.push(entry) {
+        effects.send(request, &Frame::Entries(std::mem::take(entries)));
+        // An empty frame has room for any entry.
+        let _ = entries.push(entry);
+    }
+}

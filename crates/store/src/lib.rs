@@ -1,0 +1,48 @@
+//! A confined directory tree that files move into and out of.
+//!
+//! A [`Store`] knows no socket and no protocol: it is given a [`RemotePath`](xferd_wire::RemotePath) and does what was
+//! asked beneath its root, never outside it. A file comes in through [`Staging`], where nobody sees it, and becomes
+//! visible by [`Store::commit`], whole or not at all. It goes out as a [`Source`], whose digest many senders share.
+//!
+//! All methods block.
+//!
+//! ```
+//! # let directory = tempfile::tempdir()?;
+//! use xferd_store::{FileAttributes, Options, Store};
+//! use xferd_wire::{DigestAlgorithm, Mtime, RemotePath};
+//!
+//! let store = Store::open(directory.path(), Options::default())?;
+//! let path = RemotePath::parse("in/hello.txt")?;
+//! let attributes = FileAttributes { mode: 0o644, mtime: Mtime { seconds: 1, nanoseconds: 0 } };
+//!
+//! let staging = store.stage(&path, Some(5))?;
+//! std::os::unix::fs::FileExt::write_all_at(&*staging.file(), b"hello", 0)?;
+//! store.commit(staging, 5, &attributes, false)?;
+//!
+//! let whole = store.read_whole(&path, 1024, DigestAlgorithm::Crc64Nvme)?.expect("five bytes are at most 1024");
+//! assert_eq!(whole.bytes, b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod attributes;
+mod digest;
+mod error;
+mod listing;
+mod names;
+mod removal;
+mod settled;
+mod source;
+mod staging;
+mod store;
+mod sweep;
+mod walk;
+
+pub use attributes::FileAttributes;
+pub use digest::{Hasher, SourceDigest};
+pub use error::StoreError;
+pub use listing::{Listed, Listing};
+pub use names::DEPTH_MAX;
+pub use source::{Source, WholeFile};
+pub use staging::Staging;
+pub use store::{Options, Store};

@@ -1,0 +1,156 @@
+//! Files on their way out.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use xferd_os::{Attributes, file};
+use xferd_wire::{Digest, DigestAlgorithm, Identity, RemotePath};
+
+use crate::attributes::FileAttributes;
+use crate::digest::Hasher;
+use crate::error::{StoreError, shown};
+use crate::names::admit;
+use crate::store::Store;
+
+/// A file that is open for reading, and what it was when it was opened.
+///
+/// Clones share one descriptor; read by offset.
+#[derive(Debug, Clone)]
+pub struct Source {
+    file: Arc<File>,
+    path: RemotePath,
+    opened: Attributes,
+}
+
+impl Source {
+    /// Where to read.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &RemotePath {
+        &self.path
+    }
+
+    /// Bytes it had when it was opened.
+    pub fn size(&self) -> u64 {
+        self.opened.size
+    }
+
+    /// Its mode and time when it was opened.
+    pub fn attributes(&self) -> FileAttributes {
+        FileAttributes::of(&self.opened)
+    }
+
+    /// What tells it from other files, and from itself at another time.
+    pub fn identity(&self) -> Identity {
+        identity(&self.opened)
+    }
+
+    /// Reads `[start, end)`, which has to fit into memory.
+    ///
+    /// # Errors
+    /// [`StoreError::SourceChanged`] if it was written to since it was opened, or is shorter.
+    pub fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
+        let bytes = usize::try_from(end.saturating_sub(start)).map_err(|_| self.changed())?;
+        let mut bytes = vec![0; bytes];
+        self.file.read_exact_at(&mut bytes, start).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => self.changed(),
+            _ => self.failed(error),
+        })?;
+        self.verify_unchanged()?;
+        Ok(bytes)
+    }
+
+    /// The error that says what the system said about it.
+    pub fn failed(&self, error: std::io::Error) -> StoreError {
+        StoreError::of(&self.path, error)
+    }
+
+    /// Looks whether it still is what it was when it was opened.
+    ///
+    /// That it was replaced by another file, or got another name, is no change: the bytes are those that were opened.
+    ///
+    /// # Errors
+    /// [`StoreError::SourceChanged`].
+    pub fn verify_unchanged(&self) -> Result<(), StoreError> {
+        let now = file::attributes(&self.file).map_err(|error| StoreError::of(&self.path, error))?;
+        if is_unchanged(&self.opened, &now) { Ok(()) } else { Err(self.changed()) }
+    }
+
+    /// The error that says that it was changed.
+    pub fn changed(&self) -> StoreError {
+        StoreError::SourceChanged { path: shown(&self.path) }
+    }
+}
+
+/// A small file, read in one go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholeFile {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Its mode and time.
+    pub attributes: FileAttributes,
+    /// What tells it from other files, and from itself at another time.
+    pub identity: Identity,
+    /// The digest of its content.
+    pub digest: Digest,
+}
+
+impl Store {
+    /// Opens the file at `path` for reading. Links are followed as long as they stay beneath the root.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::NotAFile`], [`StoreError::OutsideRoot`] and the like.
+    pub fn open_source(&self, path: &RemotePath) -> Result<Source, StoreError> {
+        admit(path)?;
+        let (file, opened) =
+            self.root.open_file(path.as_str()).map_err(|error| StoreError::of(path, error))?;
+        Ok(Source { file: Arc::new(file), path: path.clone(), opened })
+    }
+
+    /// Reads the file at `path` if it has at most `bytes_max` bytes, else `None`.
+    ///
+    /// # Errors
+    /// As [`Store::open_source`], and [`StoreError::SourceChanged`] if it was written to meanwhile.
+    pub fn read_whole(
+        &self,
+        path: &RemotePath,
+        bytes_max: usize,
+        algorithm: DigestAlgorithm,
+    ) -> Result<Option<WholeFile>, StoreError> {
+        let source = self.open_source(path)?;
+        let size = match usize::try_from(source.size()) {
+            Ok(size) if size <= bytes_max => size,
+            _ => return Ok(None),
+        };
+        let mut bytes = vec![0; size];
+        source.file.read_exact_at(&mut bytes, 0).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => source.changed(),
+            _ => StoreError::of(path, error),
+        })?;
+        source.verify_unchanged()?;
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(&bytes);
+        Ok(Some(WholeFile {
+            bytes,
+            attributes: source.attributes(),
+            identity: source.identity(),
+            digest: hasher.finish(),
+        }))
+    }
+}
+
+fn identity(attributes: &Attributes) -> Identity {
+    let Attributes { inode, ctime, .. } = *attributes;
+    Identity { inode, ctime_s: ctime.seconds, ctime_ns: ctime.nanoseconds }
+}
+
+fn is_unchanged(opened: &Attributes, now: &Attributes) -> bool {
+    // Whoever writes can put mtime back, but not ctime. A name more or less also shows in ctime; of that, the count of
+    // names tells.
+    let same_ctime = opened.ctime == now.ctime || opened.links != now.links;
+    opened.size == now.size && opened.mtime == now.mtime && same_ctime
+}
