@@ -3,6 +3,7 @@
 use xferd_engine::Failure;
 use xferd_wire::{Entry, ErrorCode, Frame};
 
+use crate::session::CLIENT_CLOSED;
 use crate::task::{Channel, Course, Task, TaskEvent, unexpected};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,6 +116,6 @@ impl Task for Ask {
 
 impl Drop for Ask {
     fn drop(&mut self) {
-        self.fail(Failure::new(ErrorCode::Aborted, "the client was closed before this was done"));
+        self.fail(Failure::new(ErrorCode::Aborted, CLIENT_CLOSED));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use xferd_engine::{Batch, Failure, Shard};
 use xferd_reactor::{Limits, MioDriver, WorkerPool};
+use xferd_wire::limits::FILE_BYTES_MAX;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
 
 use crate::ask::{Answer, Ask, Withdrawal};
@@ -174,6 +175,8 @@ impl Client {
         on_open: impl FnOnce(Result<u64, Failure>) + Send + 'static,
     ) -> Reader {
         let digest = DigestAlgorithm::Crc64Nvme;
+        // Past what any file can have there is nothing more to ask for.
+        let end = end.filter(|&end| end <= FILE_BYTES_MAX);
         let mailbox = self.dispatcher.mailbox.clone();
         let (reader, task) = read::read(path, start, end, digest, mailbox, Box::new(on_open));
         self.dispatcher.assign(task);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use xferd_engine::{Failure, Mailbox};
 use xferd_wire::{Digest, EntryKind, ErrorCode};
 
-use crate::session::ClientSession;
+use crate::session::{CLIENT_CLOSED, ClientSession};
 
 /// Failures of single files that a receipt lists; it counts them all.
 pub const FAILURES_LISTED_MAX: usize = 100;
@@ -286,6 +286,6 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.end(Err(Failure::new(ErrorCode::Aborted, "the client was closed before this was done")));
+        self.end(Err(Failure::new(ErrorCode::Aborted, CLIENT_CLOSED)));
     }
 }

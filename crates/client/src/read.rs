@@ -7,7 +7,7 @@ use xferd_engine::{Failure, Mailbox};
 use xferd_store::Hasher;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, Get, RemotePath};
 
-use crate::session::ClientSession;
+use crate::session::{CLIENT_CLOSED, ClientSession};
 use crate::task::{Channel, Course, Task, TaskEvent, unexpected};
 
 /// Bytes of a chunk, at most.
@@ -218,6 +218,6 @@ impl Task for Read {
 
 impl Drop for Read {
     fn drop(&mut self) {
-        self.fail(Failure::new(ErrorCode::Aborted, "the client was closed before this was done"));
+        self.fail(Failure::new(ErrorCode::Aborted, CLIENT_CLOSED));
     }
 }

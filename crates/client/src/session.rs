@@ -1,9 +1,10 @@
 //! The client's end of a connection: says hello, then runs one task after the other.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use xferd_engine::{Effects, Event, Failure, Session};
+use xferd_engine::{Effects, End, Event, Failure, Session};
 use xferd_wire::{Decoder, DigestAlgorithm, ErrorCode, Frame, Framed, Hello, Item, VERSION, choose_version};
 
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent};
@@ -108,7 +109,7 @@ impl Session for ClientSession {
                 let message = format!("{}: nothing was heard for {seconds} s", self.address);
                 return self.give_up(Failure::new(ErrorCode::Timeout, message), effects);
             }
-            Event::Closed(error) => return self.on_closed(error),
+            Event::Closed(end) => return self.on_closed(end),
             Event::Worked { key, outcome } => TaskEvent::Worked(key, outcome),
             Event::Received { key, hasher, result } => TaskEvent::Received(key, hasher, result),
             Event::Sent { key } => TaskEvent::Sent(key),
@@ -228,24 +229,28 @@ impl ClientSession {
         effects.abort();
     }
 
-    fn on_closed(&mut self, error: Option<std::io::Error>) {
+    fn on_closed(&mut self, end: End) {
         let was = std::mem::replace(&mut self.phase, Phase::Closed);
         let Some(mut task) = self.task.take() else { return };
-        task.fail(match error {
-            Some(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Failure::new(
-                ErrorCode::ConnectionRefused,
-                format!("cannot reach xfer://{}: connection refused. Is `xferd serve` running there?", self.address),
-            ),
-            Some(error) if was == Phase::Hello => Failure::io(&format!("cannot reach xfer://{}", self.address), &error),
-            Some(error) => Failure {
-                code: ErrorCode::ConnectionLost,
-                retryable: true,
-                message: format!("connection to xfer://{} lost: {error}", self.address),
-            },
-            None => Failure::new(
+        let address = self.address;
+        task.fail(match end {
+            End::Stopped => Failure::new(ErrorCode::Aborted, CLIENT_CLOSED),
+            End::Closed => Failure::new(
                 ErrorCode::ConnectionLost,
-                format!("the server at xfer://{} closed the connection; try again", self.address),
+                format!("the server at xfer://{address} closed the connection; try again"),
+            ),
+            End::Broken(error) if error.kind() == io::ErrorKind::ConnectionRefused => Failure::new(
+                ErrorCode::ConnectionRefused,
+                format!("cannot reach xfer://{address}: connection refused. Is `xferd serve` running there?"),
+            ),
+            End::Broken(error) if was == Phase::Hello => Failure::io(&format!("cannot reach xfer://{address}"), &error),
+            End::Broken(error) => Failure::new(
+                ErrorCode::ConnectionLost,
+                format!("connection to xfer://{address} lost: {error}"),
             ),
         });
     }
 }
+
+/// Why what a closed client was asked for is not done.
+pub(crate) const CLIENT_CLOSED: &str = "the client was closed before this was done";

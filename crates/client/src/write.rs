@@ -7,7 +7,7 @@ use xferd_store::Hasher;
 use xferd_wire::limits::EXTENT_BYTES_MAX;
 use xferd_wire::{Digest, DigestAlgorithm, ErrorCode, Frame, Identity, Mtime, Put, RemotePath};
 
-use crate::session::ClientSession;
+use crate::session::{CLIENT_CLOSED, ClientSession};
 use crate::task::{Channel, Course, Task, TaskEvent, unexpected};
 
 type OnAccepted = Box<dyn FnOnce(Result<(), Failure>) + Send>;
@@ -214,6 +214,6 @@ impl Write {
 
 impl Drop for Write {
     fn drop(&mut self) {
-        self.fail(Failure::new(ErrorCode::Aborted, "the client was closed before this was done"));
+        self.fail(Failure::new(ErrorCode::Aborted, CLIENT_CLOSED));
     }
 }

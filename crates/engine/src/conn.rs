@@ -10,7 +10,7 @@ use xferd_store::Hasher;
 
 use crate::flights::{ConnKey, Flights, Kind};
 use crate::outbox::{Outbox, Sent};
-use crate::session::{Effect, Effects, Event, Session, Work};
+use crate::session::{Effect, Effects, End, Event, Session, Work};
 use crate::work::{BATCH_WORKS_MAX, Batch};
 
 /// File writes of one connection that may be under way while the next bytes are received: one being written while the
@@ -97,7 +97,7 @@ impl<S: Session> Conn<S> {
 
     pub(crate) fn connect_failed(&mut self, error: io::Error) {
         self.connecting = None;
-        self.end(Some(error));
+        self.end(End::Broken(error));
         self.phase = Phase::Closed;
     }
 
@@ -125,11 +125,11 @@ impl<S: Session> Conn<S> {
     }
 
     /// The connection is over; what work it asked for is still done, but nobody will hear of it.
-    pub(crate) fn end(&mut self, error: Option<io::Error>) {
+    pub(crate) fn end(&mut self, end: End) {
         if matches!(self.phase, Phase::Ending | Phase::Closing | Phase::Closed) {
             return;
         }
-        self.session.on_event(Event::Closed(error), &mut self.effects);
+        self.session.on_event(Event::Closed(end), &mut self.effects);
         for effect in self.effects.list.drain(..) {
             if let Effect::Work { key, work } = effect {
                 self.works.push_back((key, work));
@@ -151,7 +151,7 @@ impl<S: Session> Conn<S> {
                 self.moved = now;
                 self.tell(Event::Stalled);
             }
-            Phase::Flushing | Phase::Lingering if silence >= LINGER => self.end(None),
+            Phase::Flushing | Phase::Lingering if silence >= LINGER => self.end(End::Closed),
             _ => {}
         }
     }
@@ -159,8 +159,8 @@ impl<S: Session> Conn<S> {
     pub(crate) fn on_received(&mut self, result: io::Result<u32>, carried: Carried<Batch<S::Outcome>>, now: Instant) {
         self.receiving = false;
         match result {
-            Err(error) => self.end(Some(error)),
-            Ok(0) => self.end(None),
+            Err(error) => self.end(End::Broken(error)),
+            Ok(0) => self.end(End::Closed),
             Ok(_) => {
                 self.moved = now;
                 if let Carried::Buf(buf) = carried {
@@ -180,7 +180,7 @@ impl<S: Session> Conn<S> {
             Sent::Part => {}
             Sent::Extent(key) => self.tell(Event::Sent { key }),
             Sent::SourceShort(key) => self.tell(Event::SourceShort { key }),
-            Sent::Broken(error) => self.end(Some(error)),
+            Sent::Broken(error) => self.end(End::Broken(error)),
         }
         if self.outbox.has_drained() {
             self.tell(Event::Drained);
@@ -210,8 +210,8 @@ impl<S: Session> Conn<S> {
                     self.tell(Event::Worked { key, outcome });
                 }
             }
-            (Err(error), _) => self.end(Some(error)),
-            (Ok(_), _) => self.end(Some(io::Error::other("work came back without its outcome"))),
+            (Err(error), _) => self.end(End::Broken(error)),
+            (Ok(_), _) => self.end(End::Broken(io::Error::other("work came back without its outcome"))),
         }
     }
 
@@ -379,7 +379,7 @@ impl<S: Session> Conn<S> {
                 }
                 Effect::Close { flush: false } => {
                     self.effects.list.clear();
-                    self.end(None);
+                    self.end(End::Closed);
                 }
             }
         }

@@ -22,7 +22,7 @@ pub(crate) enum Message<S: Session> {
     Dispatch(S::Command, SocketAddr, S),
 }
 
-/// Sends messages to one shard. When the shard has ended they go nowhere.
+/// Sends messages to one shard. Once that has ended they are dropped.
 pub struct Mailbox<S: Session>(Arc<Inner<S>>);
 
 struct Inner<S: Session> {
@@ -30,6 +30,8 @@ struct Inner<S: Session> {
     nudged: AtomicBool,
     draining: AtomicBool,
     stopped: AtomicBool,
+    /// The shard has ended: what is posted is dropped.
+    closed: AtomicBool,
     waker: Waker,
 }
 
@@ -46,6 +48,7 @@ impl<S: Session> Mailbox<S> {
             nudged: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             waker,
         }))
     }
@@ -101,8 +104,19 @@ impl<S: Session> Mailbox<S> {
         self.0.waker.wake();
     }
 
+    /// Drops what waits, and whatever comes later.
+    pub(crate) fn close(&self) {
+        self.0.closed.store(true, Ordering::SeqCst);
+        while self.take().is_some() {}
+    }
+
     fn post(&self, message: Message<S>) -> bool {
         let posted = self.0.queue.push(message).is_ok();
+        // Pushed before looking: either the shard saw it when it closed, or it is seen here that it has.
+        if self.0.closed.load(Ordering::SeqCst) {
+            while self.take().is_some() {}
+            return false;
+        }
         self.0.waker.wake();
         posted
     }

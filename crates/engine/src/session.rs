@@ -81,8 +81,19 @@ pub enum Event<O, C> {
     Draining,
     /// Nothing moved for as long as the session was willing to wait.
     Stalled,
-    /// The connection is gone; the last event a session sees. `None`: the peer closed it.
-    Closed(Option<io::Error>),
+    /// The connection is gone; the last event a session sees.
+    Closed(End),
+}
+
+/// How a connection came to its end.
+#[derive(Debug)]
+pub enum End {
+    /// The peer, or the session itself, closed it.
+    Closed,
+    /// It broke.
+    Broken(io::Error),
+    /// The shard was stopped.
+    Stopped,
 }
 
 /// Where the bytes of an outgoing extent come from.

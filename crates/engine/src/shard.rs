@@ -14,7 +14,7 @@ use xferd_reactor::{Carried, Done, Driver, ListenerRef, Op, Timers, Wait};
 use crate::conn::Conn;
 use crate::flights::{ConnKey, Flights, Kind};
 use crate::mailbox::{Mailbox, Message};
-use crate::session::{Event, Session};
+use crate::session::{End, Event, Session};
 use crate::work::Batch;
 
 /// How often connections are looked at for silence.
@@ -158,8 +158,9 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
                 self.on_alarm(alarm, now);
             }
         }
+        self.mailbox.close();
         for (_, (_, mut conn)) in std::mem::take(&mut self.conns) {
-            conn.end(None);
+            conn.end(End::Stopped);
         }
         Ok(())
     }

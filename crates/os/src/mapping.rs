@@ -3,7 +3,7 @@ use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{MapFlags, ProtFlags};
 
 /// A shared, read-only mapping of a file's front.
 ///
@@ -36,10 +36,7 @@ impl Mapping {
             rustix::mm::mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, file, 0)?
         };
         let start = NonNull::new(start).ok_or_else(|| io::Error::other("mmap answered a null address"))?;
-        let mapping = Mapping { start, bytes };
-        // SAFETY: this advice only steers read-ahead; it changes no contents.
-        unsafe { rustix::mm::madvise(mapping.start.as_ptr(), bytes, Advice::Sequential)? };
-        Ok(mapping)
+        Ok(Mapping { start, bytes })
     }
 
     /// Bytes mapped.
@@ -68,5 +65,34 @@ impl Drop for Mapping {
             // mapping merely stays.
             let _ = unsafe { rustix::mm::munmap(self.start.as_ptr(), self.bytes) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_range_reaches_past_the_mapping() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(10_000).unwrap();
+        let mapping = Mapping::map(&file, 10_000).unwrap();
+        let start = mapping.start.as_ptr() as usize;
+        let range = |offset, len| {
+            let (at, len) = mapping.range(offset, len);
+            (at.as_ptr() as usize - start, len)
+        };
+        assert_eq!(range(0, 10_000), (0, 10_000));
+        assert_eq!(range(0, usize::MAX), (0, 10_000));
+        assert_eq!(range(9_999, 2), (9_999, 1));
+        assert_eq!(range(10_000, 1), (10_000, 0));
+        assert_eq!(range(u64::MAX, usize::MAX), (10_000, 0));
+    }
+
+    #[test]
+    fn an_empty_mapping_has_nothing_to_give() {
+        let mapping = Mapping::map(&tempfile::tempfile().unwrap(), 0).unwrap();
+        assert!(mapping.is_empty());
+        assert_eq!(mapping.range(0, 1).1, 0);
     }
 }

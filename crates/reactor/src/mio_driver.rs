@@ -33,7 +33,7 @@ pub const BYTES_PER_TURN_MAX: usize = 4 * 1024 * 1024;
 /// Listeners of one driver: an address each, and few are ever given.
 pub const LISTENERS_MAX: usize = 64;
 
-/// What a driver holds at most.
+/// What a driver holds at most. No limit may be 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Sockets registered or being connected.
@@ -62,7 +62,7 @@ pub struct MioDriver<J: Job> {
     streams: Slab<Stream>,
     /// Slots of streams with an operation that can be tried. A slot may have changed hands since.
     runnable: VecDeque<usize>,
-    /// Slots of streams with bytes there and no small buffer free.
+    /// Slots of streams that found no small buffer free, once each.
     starved: Vec<usize>,
     buffers: BufferPool,
     workers: Option<Arc<WorkerPool<J>>>,
@@ -141,7 +141,11 @@ impl<J: Job> MioDriver<J> {
 
     /// Takes a stream out; closing its descriptor also ends its registration, of which no duplicate exists.
     fn remove(&mut self, slot: usize) -> Stream {
-        self.streams.remove(slot)
+        let stream = self.streams.remove(slot);
+        if stream.starved {
+            self.starved.retain(|starved| *starved != slot);
+        }
+        stream
     }
 
     /// Whether the direction that `op` needs is taken by another one.
@@ -177,6 +181,12 @@ impl<J: Job> MioDriver<J> {
     }
 
     fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
+        if matches!(&receive, Receive::Into(buf) if buf.spare_bytes() == 0) {
+            // The kernel would answer 0, which means something else.
+            let error =
+                io::Error::new(io::ErrorKind::InvalidInput, "the buffer to receive into has no spare bytes");
+            return self.end(token, error, receive.into_carried());
+        }
         match self.stream(sock) {
             Some(stream) => {
                 stream.start_receiving(token, receive);
@@ -414,6 +424,7 @@ impl<J: Job> Driver<J> for MioDriver<J> {
         self.dispatch();
         self.revive();
         let has_something = done.len() > done_before || self.is_ready();
+        // Also when there is something to do: a flow that is always ready must not hide the others' events.
         self.poll(if has_something { Wait::Now } else { wait })?;
         self.revive();
         for (_, port) in &mut self.listeners {

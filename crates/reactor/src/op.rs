@@ -60,6 +60,8 @@ pub enum Op<J> {
     Connect(SocketAddr),
     /// Receives into the spare part of `buf`, as much as there is; a result of 0 is the end of the stream.
     /// Carries [`Carried::Buf`]. A buffer without spare bytes is `InvalidInput`.
+    ///
+    /// For bytes that go to a file, [`PoolBuf::clear_for`] their offset and [`PoolBuf::limit_spare`] to their end first.
     Recv {
         /// From where.
         sock: SockRef,
@@ -88,7 +90,7 @@ pub enum Op<J> {
         file: FileRef,
         /// First byte, counted from the file's start.
         offset: u64,
-        /// Bytes, not 0.
+        /// Bytes.
         len: u32,
     },
     /// Like `SendFile`, from a mapping of the file.
@@ -99,7 +101,7 @@ pub enum Op<J> {
         mapping: Arc<Mapping>,
         /// First byte, counted from the mapping's start.
         offset: u64,
-        /// Bytes, not 0.
+        /// Bytes.
         len: u32,
     },
     /// Ends the stream towards the peer, after all that was sent before; receiving goes on. A side that closes while the

@@ -211,3 +211,52 @@ fn panicked(panic: &(dyn Any + Send)) -> io::Error {
     let reason = reason.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     io::Error::other(format!("a job panicked: {}", reason.unwrap_or("no reason given")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    struct Gated(mpsc::Receiver<()>);
+
+    impl Job for Gated {
+        fn run(&mut self) {
+            self.0.recv().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_pool_without_threads_is_refused() {
+        assert_eq!(WorkerPool::<Gated>::start(0).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn the_queue_takes_as_much_as_its_limit_says_and_is_emptied_before_the_pool_is_gone() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Waker::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let mailbox = Arc::new(Mailbox::new(waker));
+        let pool = WorkerPool::start(1).unwrap();
+        let mut gates = Vec::new();
+        let mut errand = || {
+            let (gate, opened) = mpsc::channel();
+            gates.push(gate);
+            let token = Token { slot: gates.len() as u32, generation: 0 };
+            Errand { token, work: Work::Run(Gated(opened)), mailbox: Arc::clone(&mailbox) }
+        };
+        pool.push(errand()).ok().unwrap();
+        while !pool.shared.queue.is_empty() {
+            std::thread::yield_now();
+        }
+        for _ in 0..WORK_QUEUE_MAX {
+            pool.push(errand()).ok().unwrap();
+        }
+        assert!(pool.push(errand()).is_err());
+        for gate in &gates {
+            // Nobody waits at the last one: it came back.
+            let _ = gate.send(());
+        }
+        drop(pool);
+        assert_eq!(std::iter::from_fn(|| mailbox.take()).count(), WORK_QUEUE_MAX + 1);
+    }
+}

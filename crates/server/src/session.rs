@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xferd_engine::{
-    Content, DiskOutcome, Effects, Event, Failure, Incoming, Opened, Outgoing, Progress, Session, Wanted, send_small,
+    Content, DiskOutcome, Effects, End, Event, Failure, Incoming, Opened, Outgoing, Progress, Session, Wanted, send_small,
 };
 use xferd_store::{FileAttributes, Listed, Listing, Store, StoreError};
 use xferd_wire::{
@@ -189,8 +189,8 @@ impl Session for ServerSession {
                 let message = "nothing was heard for too long; connect again";
                 self.break_off(Failure::new(ErrorCode::Timeout, message), effects);
             }
-            Event::Closed(error) => {
-                self.on_closed(error, effects);
+            Event::Closed(end) => {
+                self.on_closed(end, effects);
                 return;
             }
             Event::Command(never) => match never {},
@@ -618,8 +618,8 @@ impl ServerSession {
         effects.close();
     }
 
-    fn on_closed(&mut self, error: Option<std::io::Error>, effects: &mut Fx) {
-        if let Some(error) = error {
+    fn on_closed(&mut self, end: End, effects: &mut Fx) {
+        if let End::Broken(error) = end {
             tracing::debug!(peer = %self.peer, %error, "connection lost");
         }
         for Arriving { put, .. } in self.puts.values() {

@@ -8,10 +8,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{DIRECTORY, LINKS_MAX, Links};
+use crate::file::{Attributes, Kind};
 use crate::refusal::Refusal;
 
 /// Directories that are open during one walk.
@@ -47,7 +48,9 @@ pub(super) fn open_beneath(
             Err(errno @ (Errno::LOOP | Errno::NOTDIR | Errno::MLINK)) => {
                 let target = match rustix::fs::readlinkat(here, &name, Vec::new()) {
                     Ok(target) => OsString::from_vec(target.into_bytes()),
-                    Err(Errno::INVAL) if errno == Errno::NOTDIR => return Err(errno.into()),
+                    Err(Errno::INVAL) if errno == Errno::NOTDIR && !is_directory(here, &name)? => {
+                        return Err(errno.into());
+                    }
                     // No longer a link: somebody replaced it meanwhile. Look again; that counts as a link, too.
                     Err(Errno::INVAL) => name,
                     Err(errno) => return Err(errno.into()),
@@ -64,6 +67,11 @@ pub(super) fn open_beneath(
     // The path was empty or ended with `.` or `..`.
     let here = behind.last().map_or(root, AsFd::as_fd);
     Ok(rustix::fs::openat(here, c".", flags, Mode::empty())?)
+}
+
+fn is_directory(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(Attributes::of(&stat).kind == Kind::Directory)
 }
 
 /// Puts the components of `path` on top of those `ahead`, the first one last.

@@ -54,6 +54,7 @@ impl Stream {
         }
     }
 
+    /// Takes a receiving operation; none is in flight.
     pub(super) fn start_receiving(&mut self, token: Token, receive: Receive) {
         if !self.bulk && matches!(receive, Receive::Into(_)) {
             self.bulk = true;
@@ -85,10 +86,6 @@ impl Stream {
                 }
             },
         };
-        if buf.spare_bytes() == 0 {
-            let result = Err(io::Error::new(io::ErrorKind::InvalidInput, "the buffer has no spare bytes"));
-            return Some(Done { token, result, carried: Carried::Buf(buf) });
-        }
         match uninterrupted(|| self.socket.recv(buf.spare_mut())) {
             Ok(bytes) => {
                 buf.fill(bytes);
@@ -162,8 +159,9 @@ impl Transmit {
     }
 }
 
-/// Bytes that a bulk sender may be ahead of its receiver: several of the largest buffers, so that neither waits while the
-/// other is busy with the disk. Measured: 1 MiB 3700 MB/s, 4 MiB 3950 MB/s, more gains nothing.
+/// Bytes that a sender may be ahead of a bulk receiver: several of the largest buffers, so that neither waits while the
+/// other is busy with its disk. What counts is to leave the kernel's initial 128 KiB; from 1 to 8 MiB the rate over
+/// loopback varies by less than a tenth.
 const BULK_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 fn budgeted(len: u32) -> usize {

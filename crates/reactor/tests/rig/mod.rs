@@ -12,11 +12,11 @@ use xferd_reactor::{
 };
 
 /// Runs a test on every driver, without workers and with two.
-pub fn each_driver(test: impl Fn(&mut Rig)) {
+pub(crate) fn each_driver(test: impl Fn(&mut Rig)) {
     each_driver_with(Limits::default(), test);
 }
 
-pub fn each_driver_with(limits: Limits, test: impl Fn(&mut Rig)) {
+pub(crate) fn each_driver_with(limits: Limits, test: impl Fn(&mut Rig)) {
     for threads in [0, 2] {
         let workers = (threads > 0).then(|| WorkerPool::start(threads).unwrap());
         let driver = MioDriver::new(limits, workers).unwrap();
@@ -27,10 +27,10 @@ pub fn each_driver_with(limits: Limits, test: impl Fn(&mut Rig)) {
 }
 
 /// A job made of a closure.
-pub struct Task(Box<dyn FnMut() + Send>);
+pub(crate) struct Task(Box<dyn FnMut() + Send>);
 
 impl Task {
-    pub fn new(run: impl FnMut() + Send + 'static) -> Task {
+    pub(crate) fn new(run: impl FnMut() + Send + 'static) -> Task {
         Task(Box::new(run))
     }
 }
@@ -42,8 +42,8 @@ impl Job for Task {
 }
 
 /// A driver, with a check that each token comes back exactly once.
-pub struct Rig {
-    pub driver: Box<dyn Driver<Task>>,
+pub(crate) struct Rig {
+    pub(crate) driver: Box<dyn Driver<Task>>,
     started: u32,
     in_flight: HashSet<Token>,
     /// Completions that nobody has asked for yet.
@@ -51,11 +51,11 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub fn start(&mut self, op: Op<Task>) -> Token {
+    pub(crate) fn start(&mut self, op: Op<Task>) -> Token {
         self.try_start(op).unwrap_or_else(|_| panic!("the driver refused an operation"))
     }
 
-    pub fn try_start(&mut self, op: Op<Task>) -> Result<Token, Op<Task>> {
+    pub(crate) fn try_start(&mut self, op: Op<Task>) -> Result<Token, Op<Task>> {
         self.started += 1;
         let token = Token { slot: self.started, generation: self.started ^ 0x5a5a };
         self.driver.submit(token, op)?;
@@ -64,7 +64,7 @@ impl Rig {
     }
 
     /// What one turn completes.
-    pub fn turn(&mut self, wait: Wait) -> Vec<Done<Task>> {
+    pub(crate) fn turn(&mut self, wait: Wait) -> Vec<Done<Task>> {
         let mut done = Vec::new();
         self.driver.turn(wait, &mut done).unwrap();
         for done in &done {
@@ -74,7 +74,7 @@ impl Rig {
     }
 
     /// Turns until `token` has come back.
-    pub fn finish(&mut self, token: Token) -> Done<Task> {
+    pub(crate) fn finish(&mut self, token: Token) -> Done<Task> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(place) = self.early.iter().position(|done| done.token == token) {
@@ -86,13 +86,13 @@ impl Rig {
         }
     }
 
-    pub fn run(&mut self, op: Op<Task>) -> Done<Task> {
+    pub(crate) fn run(&mut self, op: Op<Task>) -> Done<Task> {
         let token = self.start(op);
         self.finish(token)
     }
 
     /// Turns until nothing more completes by itself; whether `token` is in flight still.
-    pub fn is_waiting(&mut self, token: Token) -> bool {
+    pub(crate) fn is_waiting(&mut self, token: Token) -> bool {
         for _ in 0..3 {
             let done = self.turn(Wait::Now);
             self.early.extend(done);
@@ -100,18 +100,18 @@ impl Rig {
         self.in_flight.contains(&token)
     }
 
-    pub fn has_nothing_in_flight(&self) -> bool {
+    pub(crate) fn has_nothing_in_flight(&self) -> bool {
         self.in_flight.is_empty()
     }
 
-    pub fn listen(&mut self) -> (ListenerRef, SocketAddr) {
+    pub(crate) fn listen(&mut self) -> (ListenerRef, SocketAddr) {
         let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = listener.local_addr().unwrap();
         (self.driver.listen(listener).unwrap(), address)
     }
 
     /// A connection between the driver and a blocking peer.
-    pub fn pair(&mut self) -> (SockRef, TcpStream) {
+    pub(crate) fn pair(&mut self) -> (SockRef, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let connected = self.run(Op::Connect(listener.local_addr().unwrap()));
         let (peer, _) = listener.accept().unwrap();
@@ -119,12 +119,12 @@ impl Rig {
         (sock(connected), peer)
     }
 
-    pub fn large(&self) -> PoolBuf {
+    pub(crate) fn large(&self) -> PoolBuf {
         self.driver.buffers().take_large().unwrap()
     }
 
     /// Receives `len` bytes through small buffers.
-    pub fn receive(&mut self, sock: SockRef, len: usize) -> Vec<u8> {
+    pub(crate) fn receive(&mut self, sock: SockRef, len: usize) -> Vec<u8> {
         let mut received = Vec::new();
         while received.len() < len {
             let buf = buf(self.run(Op::RecvSmall(sock)));
@@ -135,7 +135,7 @@ impl Rig {
     }
 
     /// Sends all of `bytes`, however many operations it takes.
-    pub fn send(&mut self, sock: SockRef, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, sock: SockRef, bytes: &[u8]) {
         let mut rest = SendBuf::from(bytes.to_vec());
         while !rest.is_empty() {
             rest = sent(self.run(Op::Send { sock, buf: rest, more: false }));
@@ -143,29 +143,29 @@ impl Rig {
     }
 }
 
-pub fn kind(done: &Done<Task>) -> io::ErrorKind {
+pub(crate) fn kind(done: &Done<Task>) -> io::ErrorKind {
     done.result.as_ref().expect_err("it should have failed").kind()
 }
 
-pub fn bytes(done: &Done<Task>) -> u32 {
+pub(crate) fn bytes(done: &Done<Task>) -> u32 {
     *done.result.as_ref().expect("it should have succeeded")
 }
 
-pub fn sock(done: Done<Task>) -> SockRef {
+pub(crate) fn sock(done: Done<Task>) -> SockRef {
     match done {
         Done { result: Ok(_), carried: Carried::Sock(sock), .. } => sock,
         done => panic!("no connection was made: {:?}", done.result),
     }
 }
 
-pub fn buf(done: Done<Task>) -> PoolBuf {
+pub(crate) fn buf(done: Done<Task>) -> PoolBuf {
     match done {
         Done { result: Ok(_), carried: Carried::Buf(buf), .. } => buf,
         done => panic!("no buffer came back: {:?}", done.result),
     }
 }
 
-pub fn sent(done: Done<Task>) -> SendBuf {
+pub(crate) fn sent(done: Done<Task>) -> SendBuf {
     match done {
         Done { result: Ok(_), carried: Carried::Sent(buf), .. } => buf,
         done => panic!("nothing was sent: {:?}", done.result),
@@ -173,9 +173,9 @@ pub fn sent(done: Done<Task>) -> SendBuf {
 }
 
 /// Bytes that show when they are misplaced: the period is a prime.
-pub fn pattern(len: usize) -> Vec<u8> {
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at % 251) as u8).collect()
 }
 
 /// How long a test waits for what must happen. Only a broken driver is this late.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
