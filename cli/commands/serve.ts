@@ -1,0 +1,107 @@
+import { once } from 'node:events'
+import { resolve } from 'node:path'
+import * as Args from '@oclif/core/args'
+import * as Flags from '@oclif/core/flags'
+import { DEFAULT_PORT, type Server, serve } from '../../src/index.js'
+import { XferdCommand } from '../command.js'
+import { EXIT_CODES } from '../exit-codes.js'
+
+export class Serve extends XferdCommand {
+  static override summary = 'Serve a folder.'
+  static override description =
+    'SIGINT or SIGTERM stops it: no new connections, and transfers under way may finish within --grace seconds. A second ' +
+    'signal ends it at once.\n\n' +
+    'With --json the first line is {"event":"listening","addresses":[…]}, and one object a line follows for each event.'
+  static override examples = [
+    '<%= config.bin %> serve inbox',
+    '<%= config.bin %> serve /srv/files --listen xfer://127.0.0.1:7400 --listen "xfer://[::1]:7400"',
+    '<%= config.bin %> serve /srv/files --listen xfer://10.0.0.5:7400 --insecure --read-only',
+  ]
+  static override args = {
+    root: Args.string({ default: '.', ignoreStdin: true, description: 'the folder to serve' }),
+  }
+  static override flags = {
+    port: Flags.integer({
+      char: 'p',
+      min: 0,
+      max: 65_535,
+      exclusive: ['listen'],
+      description: `port on 127.0.0.1, ${DEFAULT_PORT} unless given; 0 takes a free one`,
+    }),
+    listen: Flags.string({
+      multiple: true,
+      multipleNonGreedy: true,
+      helpValue: 'xfer://HOST:PORT',
+      description: 'an address to listen on; may be given again',
+    }),
+    insecure: Flags.boolean({
+      description:
+        'allow addresses that other machines can reach: anybody there may read and change the folder',
+    }),
+    'io-threads': Flags.integer({
+      char: 'i',
+      min: 1,
+      helpValue: 'N',
+      description: 'threads that move bytes',
+    }),
+    workers: Flags.integer({
+      char: 'w',
+      min: 0,
+      helpValue: 'N',
+      description: 'threads for file work; 0 does it on the threads that move bytes',
+    }),
+    fsync: Flags.boolean({ description: 'synchronise each file to disk before it counts as stored' }),
+    'read-only': Flags.boolean({ description: 'refuse every change' }),
+    grace: Flags.integer({
+      default: 10,
+      min: 0,
+      helpValue: 'SECONDS',
+      description: 'how long transfers may go on when stopping',
+    }),
+  }
+
+  override async run(): Promise<void> {
+    const { args, flags } = await this.parse(Serve)
+    const server = await serve({
+      root: args.root,
+      listen: flags.listen ?? [`xfer://127.0.0.1:${flags.port ?? DEFAULT_PORT}`],
+      durable: flags.fsync,
+      readOnly: flags['read-only'],
+      insecure: flags.insecure,
+      ...(flags['io-threads'] === undefined ? {} : { ioThreads: flags['io-threads'] }),
+      ...(flags.workers === undefined ? {} : { workers: flags.workers }),
+    })
+    const root = resolve(args.root)
+    this.#report(
+      { event: 'listening', addresses: server.addresses, root, pid: process.pid },
+      `serving ${root} on ${server.addresses.join(', ')}`,
+    )
+    await Promise.all([this.#follow(server), this.#stopOnSignal(server, flags.grace)])
+    this.#report({ event: 'stopped', ...server.stats() }, 'stopped')
+  }
+
+  async #follow(server: Server): Promise<void> {
+    for await (const event of server.events()) {
+      const { path, peer, error } = event
+      this.#report(event, error && `${path ?? peer ?? 'a connection'}: ${error.message}`)
+    }
+  }
+
+  async #stopOnSignal(server: Server, graceSeconds: number): Promise<void> {
+    const [first] = await Promise.race(SIGNALS.map((signal) => once(process, signal)))
+    const again = (): never => process.exit(EXIT_CODES.interrupted[0])
+    for (const signal of SIGNALS) process.on(signal, again)
+    this.#report(
+      { event: 'stopping', signal: first, grace_s: graceSeconds },
+      `stopping within ${graceSeconds} s; once more ends at once`,
+    )
+    await server.close({ graceMs: graceSeconds * 1000 })
+  }
+
+  #report(event: object, line?: string): void {
+    if (this.jsonEnabled()) this.logJson(event)
+    else if (line) this.tell(line)
+  }
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const

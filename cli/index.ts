@@ -1,0 +1,28 @@
+/** The program `xferd`. It is bundled into `dist/cli.js`, for a quick start (docs/architecture.md). */
+import { execute } from '@oclif/core/execute'
+import { Ls } from './commands/ls.js'
+import { Mkdir } from './commands/mkdir.js'
+import { Mv } from './commands/mv.js'
+import { Pull } from './commands/pull.js'
+import { Push } from './commands/push.js'
+import { Rm } from './commands/rm.js'
+import { Serve } from './commands/serve.js'
+import { Stat } from './commands/stat.js'
+
+export { Help } from './help.js'
+
+/** oclif finds the commands here; package.json says so. */
+export const COMMANDS = {
+  serve: Serve,
+  push: Push,
+  pull: Pull,
+  ls: Ls,
+  stat: Stat,
+  rm: Rm,
+  mv: Mv,
+  mkdir: Mkdir,
+}
+
+export function run(): Promise<unknown> {
+  return execute({ dir: __dirname })
+}

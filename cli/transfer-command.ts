@@ -1,0 +1,126 @@
+import * as Flags from '@oclif/core/flags'
+import type { InferredFlags } from '@oclif/core/interfaces'
+import {
+  type Client,
+  connect,
+  type Receipt,
+  type Transfer,
+  type TransferOptions,
+  XferdError,
+} from '../src/index.js'
+import { XferdCommand } from './command.js'
+import { PROGRESS_MODES, showProgress } from './progress.js'
+import { formatBytes, formatCount, formatRate } from './text.js'
+
+/** The flags of push and pull. */
+export const transferFlags = {
+  clients: Flags.integer({
+    default: 1,
+    min: 1,
+    helpValue: 'N',
+    description: 'transfer N copies at once, each under its own name: {n} in the name, or .0, .1 … after it',
+  }),
+  streams: Flags.integer({
+    default: 1,
+    min: 1,
+    helpValue: 'N',
+    description: 'connections that share out the files of a tree',
+  }),
+  digest: Flags.option({ options: ['crc64nvme', 'blake3', 'none'] as const })({
+    default: 'crc64nvme',
+    description: 'how to prove that what arrives is what was sent',
+  }),
+  include: Flags.string({
+    multiple: true,
+    multipleNonGreedy: true,
+    helpValue: 'GLOB',
+    description: 'transfer only what matches; may be given again',
+  }),
+  exclude: Flags.string({
+    multiple: true,
+    multipleNonGreedy: true,
+    helpValue: 'GLOB',
+    description: 'leave out what matches; may be given again, and beats --include',
+  }),
+  'dry-run': Flags.boolean({ description: 'tell what would be transferred, and transfer nothing' }),
+  fsync: Flags.boolean({ description: 'synchronise each file to disk before it counts as stored' }),
+  progress: Flags.option({ options: PROGRESS_MODES })({
+    default: 'auto',
+    description:
+      'on stderr: auto is bars on a terminal and a line every few seconds elsewhere, jsonl an object a line',
+  }),
+  quiet: Flags.boolean({ char: 'q', description: 'no progress and no summary' }),
+}
+
+type TransferFlags = InferredFlags<typeof transferFlags>
+
+/** push and pull: one transfer with progress, which SIGINT and SIGTERM abort cleanly, and its summary. */
+export abstract class TransferCommand extends XferdCommand {
+  /** @param verb for the summary, as in "pushed" */
+  protected async transfer(
+    verb: string,
+    server: string,
+    flags: TransferFlags,
+    begin: (client: Client, options: TransferOptions) => Transfer,
+  ): Promise<unknown> {
+    const interruption = new AbortController()
+    const interrupt = (signal: NodeJS.Signals): void =>
+      interruption.abort(new Error(`interrupted by ${signal}`))
+    process.once('SIGINT', interrupt).once('SIGTERM', interrupt)
+    try {
+      const { signal } = interruption
+      await using client = await connect(server, { signal })
+      const transfer = begin(client, { ...transferOptions(flags), signal })
+      await showProgress(transfer, flags.quiet ? 'none' : flags.progress)
+      const receipt = await transfer
+      if (!flags.quiet && !this.jsonEnabled()) {
+        this.tell(summary(flags['dry-run'] ? `would have ${verb}` : verb, receipt))
+      }
+      return { ...figures(receipt), clients: flags.clients, ...usage() }
+    } finally {
+      process.off('SIGINT', interrupt).off('SIGTERM', interrupt)
+    }
+  }
+
+  protected override async catch(error: Error): Promise<void> {
+    await super.catch(error)
+    if (this.jsonEnabled() || !(error instanceof XferdError)) return
+    const [, ...others] = error.receipt?.failures ?? []
+    for (const { path, error } of others) this.tell(`  ${path}: ${error.message}`)
+  }
+
+  /** A partial transfer tells what was done, too. */
+  protected override toErrorJson(error: XferdError): unknown {
+    const { receipt } = error
+    return receipt
+      ? { error, ...figures(receipt), failed: receipt.failed, failures: receipt.failures }
+      : { error }
+  }
+}
+
+function transferOptions(flags: TransferFlags): TransferOptions {
+  return {
+    clients: flags.clients,
+    streams: flags.streams,
+    digest: flags.digest,
+    durable: flags.fsync,
+    include: flags.include ?? [],
+    exclude: flags.exclude ?? [],
+    dryRun: flags['dry-run'],
+  }
+}
+
+function figures({ files, bytes, seconds, digest }: Receipt) {
+  return { files, bytes, seconds, mb_per_s: seconds > 0 ? bytes / 1e6 / seconds : 0, digest: digest ?? null }
+}
+
+/** Of this process: what the transfer cost. */
+function usage() {
+  const { userCPUTime, systemCPUTime, maxRSS } = process.resourceUsage()
+  return { cpu_s: (userCPUTime + systemCPUTime) / 1e6, max_rss_bytes: maxRSS * 1024 }
+}
+
+function summary(verb: string, { files, bytes, seconds, digest }: Receipt): string {
+  const speed = seconds > 0 ? ` in ${seconds.toFixed(2)} s, ${formatRate(bytes / seconds)}` : ''
+  return `${verb} ${formatCount(files, 'file')}, ${formatBytes(bytes)}${speed}${digest ? ` (${digest})` : ''}`
+}

@@ -1,0 +1,178 @@
+import { Readable } from 'node:stream'
+import type { ReadableStream, WritableStream } from 'node:stream/web'
+import { Address } from './address.js'
+import { Completions } from './completions.js'
+import { type Entry, entryFrom } from './entry.js'
+import { errorFrom, XferdError } from './error.js'
+import { type NativeClient, native } from './native.js'
+import { ReadStream, type ReadStreamOptions } from './read-stream.js'
+import { Transfer } from './transfer.js'
+import { WriteStream, type WriteStreamOptions } from './write-stream.js'
+
+export interface ConnectOptions {
+  /** How long the server may take to answer a connection attempt, or stay silent while something is expected of it. */
+  timeoutMs?: number
+  /** Threads for this side's file work; 0 does it between network events. */
+  workers?: number
+  signal?: AbortSignal
+}
+
+export interface CallOptions {
+  /** Cancels the call, which then rejects with `ABORTED` and the signal's reason as its `cause`. */
+  signal?: AbortSignal
+}
+
+export interface TransferOptions extends CallOptions {
+  /** Transfers this many copies at once, each under its own name: `{n}` in the name, or `.0`, `.1` … after it. */
+  clients?: number
+  /** Connections that share out the files of one tree. */
+  streams?: number
+  /** `crc64nvme` unless given; `none` leaves only the checks of TCP. */
+  digest?: 'crc64nvme' | 'blake3' | 'none'
+  /** Synchronises every file to disk before it is acknowledged. */
+  durable?: boolean
+  /** Globs of what to transfer; all unless given. */
+  include?: string[]
+  /** Globs of what to leave out; stronger than `include`. */
+  exclude?: string[]
+  /** Finds out what would be transferred, and transfers nothing. */
+  dryRun?: boolean
+}
+
+export interface PushOptions extends TransferOptions {
+  /** Sends from one shared mapping of the file instead of reading it. */
+  mmap?: boolean
+}
+
+export type PullOptions = TransferOptions
+
+/**
+ * Connects to the server at `address`, `xfer://HOST[:PORT]`.
+ *
+ * @throws {XferdError} `CONNECTION_REFUSED`, `TIMEOUT`, `VERSION`, `INVALID_ARGUMENT`, `ABORTED` …
+ */
+export async function connect(address: string, { signal, ...options }: ConnectOptions = {}): Promise<Client> {
+  const { server } = Address.parse(address)
+  const calls = new Completions()
+  const { client, error } = native().openClient(server, options, calls.wake)
+  if (!client) throw error ? errorFrom(error) : new XferdError('INTERNAL', 'the addon opened no client')
+  calls.attach(client)
+  try {
+    await calls.call(() => client.connect(), signal)
+  } catch (error) {
+    await calls.call(() => client.close())
+    throw error
+  }
+  return new Client(server, client, calls)
+}
+
+/**
+ * A connection to one server. Any number of calls may be under way at once.
+ *
+ * Paths on the server are relative to its root, with `/` between names. It keeps the process alive only while calls are
+ * under way.
+ */
+export class Client implements AsyncDisposable {
+  /** The server: `xfer://HOST:PORT`. */
+  readonly address: string
+  readonly #client: NativeClient
+  readonly #calls: Completions
+  #closed: Promise<unknown> | undefined
+
+  /** @internal Clients come from {@link connect}. */
+  constructor(address: string, client: NativeClient, calls: Completions) {
+    this.address = address
+    this.#client = client
+    this.#calls = calls
+  }
+
+  /**
+   * Sends files or folders.
+   *
+   * A `target` that ends with a slash, or is empty, is a directory to put them in; so it is if there are several sources.
+   * Otherwise it is the new name itself. Missing directories are made, and existing files replaced once their successors
+   * are whole.
+   */
+  push(source: string | string[], target: string, { signal, ...options }: PushOptions = {}): Transfer {
+    const sources = [source].flat()
+    const isDirectory = sources.length !== 1 || target === '' || target.endsWith('/')
+    return this.#transfer(() => this.#client.push(sources, target, isDirectory, options), signal)
+  }
+
+  /**
+   * Fetches files or folders.
+   *
+   * A `destination` that ends with a slash or is an existing directory gets them put into it; so it is if there are
+   * several paths. Otherwise it is the new name itself.
+   */
+  pull(path: string | string[], destination: string, { signal, ...options }: PullOptions = {}): Transfer {
+    return this.#transfer(() => this.#client.pull([path].flat(), destination, options), signal)
+  }
+
+  /** Reads a file, or a part of it, as a Node stream. */
+  readStream(path: string, options: ReadStreamOptions = {}): ReadStream {
+    return new ReadStream(this.#client, this.#calls, path, options)
+  }
+
+  /** Writes a file as a Node stream. It is stored when the stream has finished. */
+  writeStream(path: string, options: WriteStreamOptions = {}): WriteStream {
+    return new WriteStream(this.#client, this.#calls, path, options)
+  }
+
+  /** Reads a file, or a part of it, as a web stream. */
+  readableStream(path: string, options: ReadStreamOptions = {}): ReadableStream<Uint8Array> {
+    // One chunk ahead: the default counts 65,536 chunks of any size as the high-water mark (nodejs/node#46347).
+    return Readable.toWeb(this.readStream(path, options), { strategy: { highWaterMark: 1 } })
+  }
+
+  /** Writes a file as a web stream. It is stored when `close()` has resolved. */
+  writableStream(path: string, options: WriteStreamOptions = {}): WritableStream<Uint8Array> {
+    return this.writeStream(path, options).toWeb()
+  }
+
+  /** What is in a directory; the server's root unless given. */
+  async list(
+    directory = '',
+    { recursive = false, signal }: CallOptions & { recursive?: boolean } = {},
+  ): Promise<Entry[]> {
+    const { entries = [] } = await this.#calls.call(() => this.#client.list(directory, recursive), signal)
+    return entries.map(entryFrom)
+  }
+
+  async stat(path: string, { signal }: CallOptions = {}): Promise<Entry> {
+    const { entry } = await this.#calls.call(() => this.#client.stat(path), signal)
+    if (!entry) throw new XferdError('INTERNAL', `the native side answered stat of ${path} without an entry`)
+    return entryFrom(entry)
+  }
+
+  /** Removes a file, a link or an empty directory; with `recursive`, a directory and all that is in it. */
+  async remove(
+    path: string,
+    { recursive = false, signal }: CallOptions & { recursive?: boolean } = {},
+  ): Promise<void> {
+    await this.#calls.call(() => this.#client.remove(path, recursive), signal)
+  }
+
+  async rename(from: string, to: string, { signal }: CallOptions = {}): Promise<void> {
+    await this.#calls.call(() => this.#client.rename(from, to), signal)
+  }
+
+  /** Makes a directory and those above it; one that exists is fine. */
+  async makeDir(path: string, { signal }: CallOptions = {}): Promise<void> {
+    await this.#calls.call(() => this.#client.makeDir(path), signal)
+  }
+
+  /** Ends what is under way, with `ABORTED`, and disconnects. */
+  async close(): Promise<void> {
+    this.#closed ??= this.#calls.call(() => this.#client.close())
+    await this.#closed
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  #transfer(begin: () => number, signal?: AbortSignal): Transfer {
+    return new Transfer(this.#client, this.#calls, begin, signal)
+  }
+}

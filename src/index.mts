@@ -1,0 +1,3 @@
+// The same classes for `import` as for `require`: an error thrown by one is an instance of the other's XferdError.
+export type * from './index.js'
+export { Address, Client, connect, DEFAULT_PORT, Server, serve, Transfer, XferdError } from './index.js'

@@ -1,0 +1,24 @@
+export { Address, DEFAULT_PORT } from './address.js'
+export {
+  type CallOptions,
+  Client,
+  type ConnectOptions,
+  connect,
+  type PullOptions,
+  type PushOptions,
+  type TransferOptions,
+} from './client.js'
+export type { Entry } from './entry.js'
+export { type ErrorCode, XferdError } from './error.js'
+export type { Progress } from './progress.js'
+export type { ReadStream, ReadStreamOptions } from './read-stream.js'
+export type { Failure, Receipt } from './receipt.js'
+export {
+  type ServeOptions,
+  Server,
+  type ServerEvent,
+  type ServerStats,
+  serve,
+} from './server.js'
+export { Transfer } from './transfer.js'
+export type { WriteStream, WriteStreamOptions } from './write-stream.js'

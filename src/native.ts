@@ -1,0 +1,186 @@
+/**
+ * The native addon as it is: its raw interface, and how it is found.
+ *
+ * Failures come back as data and become an {@link XferdError} in TypeScript. A call returns a number; its answer arrives
+ * later as the {@link RawCompletion} with that `id`.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { XferdError } from './error.js'
+
+export interface RawError {
+  code: string
+  message: string
+  retryable: boolean
+}
+
+export interface RawEntry {
+  path: string
+  kind: 'file' | 'directory' | 'symlink' | 'other'
+  size: number
+  mode: number
+  mtimeMs: number
+  linkTarget?: string
+}
+
+export interface RawFailure {
+  path: string
+  error: RawError
+}
+
+export interface RawReceipt {
+  files: number
+  directories: number
+  links: number
+  bytes: number
+  skipped: number
+  digest?: string
+  seconds: number
+  failed: number
+  failures: RawFailure[]
+}
+
+/** The answer to one call: an error, or whichever of the other fields the call is about. */
+export interface RawCompletion {
+  id: number
+  error?: RawError
+  receipt?: RawReceipt
+  entries?: RawEntry[]
+  entry?: RawEntry
+  chunk?: Buffer
+  end?: boolean
+  size?: number
+}
+
+export interface RawProgress {
+  bytes: number
+  totalBytes: number
+  files: number
+  totalFiles: number
+  totalKnown: boolean
+  current?: string
+}
+
+export interface RawServerOptions {
+  root: string
+  listen: string[]
+  ioThreads?: number
+  workers?: number
+  durable?: boolean
+  readOnly?: boolean
+  insecure?: boolean
+  maxConnections?: number
+}
+
+export interface RawServerStats {
+  connections: number
+  accepted: number
+  filesReceived: number
+  filesSent: number
+  bytesReceived: number
+  bytesSent: number
+  errors: number
+}
+
+export interface RawServerEvent {
+  event: 'accepted' | 'closed' | 'stored' | 'sent' | 'failed'
+  peer?: string
+  path?: string
+  bytes?: number
+  seconds?: number
+  error?: RawError
+}
+
+export interface RawTransferOptions {
+  clients?: number
+  streams?: number
+  mmap?: boolean
+  digest?: 'crc64nvme' | 'blake3' | 'none'
+  durable?: boolean
+  include?: string[]
+  exclude?: string[]
+  dryRun?: boolean
+}
+
+export interface NativeServer {
+  addresses(): string[]
+  stats(): RawServerStats
+  events(): RawServerEvent[]
+  close(graceMs: number): number
+  drain(): RawCompletion[]
+  ref(): void
+  unref(): void
+}
+
+export interface NativeClient {
+  connect(): number
+  push(sources: string[], target: string, targetIsDirectory: boolean, options: RawTransferOptions): number
+  pull(paths: string[], destination: string, options: RawTransferOptions): number
+  progress(id: number): RawProgress | null
+  cancel(id: number): void
+  list(path: string, recursive: boolean): number
+  stat(path: string): number
+  remove(path: string, recursive: boolean): number
+  rename(from: string, to: string): number
+  makeDir(path: string): number
+  openRead(path: string, start: number, end: number): number
+  readChunk(stream: number): number
+  openWrite(path: string, options: { durable?: boolean; digest?: string }): number
+  writeChunk(stream: number, data: Buffer): number
+  finishWrite(stream: number): number
+  close(): number
+  drain(): RawCompletion[]
+}
+
+export interface Native {
+  startServer(options: RawServerOptions, wake: () => void): { server?: NativeServer; error?: RawError }
+  openClient(
+    address: string,
+    options: { timeoutMs?: number; workers?: number },
+    wake: () => void,
+  ): { client?: NativeClient; error?: RawError }
+  version(): string
+}
+
+let loaded: Native | undefined
+
+/** The addon for this platform, loaded at its first use. */
+export function native(): Native {
+  loaded ??= load()
+  return loaded
+}
+
+function load(): Native {
+  const directory = join(__dirname, '..', 'native')
+  const causes: unknown[] = []
+  for (const triple of triples()) {
+    const file = join(directory, `xferd.${triple}.node`)
+    if (!existsSync(file)) continue
+    try {
+      return ofThisVersion(require(file))
+    } catch (error) {
+      causes.push(error)
+    }
+  }
+  const platform = `${process.platform}-${process.arch}`
+  const problem =
+    causes.length > 0 ? `does not load here: ${(causes[0] as Error).message}` : `is not in ${directory}`
+  throw new XferdError(
+    'UNSUPPORTED',
+    `the native part of xferd for ${platform} ${problem}. ` +
+      'Install xferd on this platform, or run `npm run build` in its checkout.',
+    { cause: causes[0] },
+  )
+}
+
+/** Names of addons that could run here, best first. Loading tells the C libraries apart: the other one's addon fails to. */
+function triples(): string[] {
+  const base = `${process.platform}-${process.arch}`
+  return process.platform === 'linux' ? [`${base}-gnu`, `${base}-musl`] : [base]
+}
+
+function ofThisVersion(addon: Native): Native {
+  const { version } = require('../package.json') as { version: string }
+  if (addon.version() === version) return addon
+  throw new Error(`it is of version ${addon.version()}, the rest of xferd is ${version}`)
+}

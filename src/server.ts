@@ -1,0 +1,113 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Address, DEFAULT_PORT } from './address.js'
+import { Completions } from './completions.js'
+import { errorFrom, XferdError } from './error.js'
+import { type NativeServer, native, type RawServerEvent, type RawServerStats } from './native.js'
+
+export interface ServeOptions {
+  /** The directory to serve. Nothing outside of it is ever read or changed. */
+  root: string
+  /** `xfer://HOST[:PORT]`; port 0 takes a free one. `['xfer://127.0.0.1:7400']` unless given. */
+  listen?: string[]
+  /** Threads that move bytes. */
+  ioThreads?: number
+  /** Threads for file work that blocks; 0 does it on the threads that move bytes. */
+  workers?: number
+  /** Synchronises every file to disk before it is acknowledged. */
+  durable?: boolean
+  /** Refuses every change. */
+  readOnly?: boolean
+  /** Allows addresses that other machines can reach; anybody there may then read and change the root. */
+  insecure?: boolean
+  maxConnections?: number
+}
+
+export type ServerStats = RawServerStats
+
+/** Something that happened: a connection `accepted` or `closed`, a file `stored` or `sent`, or either `failed`. */
+export type ServerEvent = Omit<RawServerEvent, 'error'> & { error?: XferdError }
+
+/**
+ * Serves a directory.
+ *
+ * @throws {XferdError} `NOT_FOUND` or `NOT_A_DIRECTORY` for the root; `INVALID_ARGUMENT` for an address that others can reach,
+ * unless `insecure`; `PERMISSION` or `IO` if it can't be bound
+ */
+export async function serve({
+  listen = [`xfer://127.0.0.1:${DEFAULT_PORT}`],
+  ...options
+}: ServeOptions): Promise<Server> {
+  const addresses = listen.map((text) => Address.parse(text).server)
+  const calls = new Completions()
+  const { server, error } = native().startServer({ ...options, listen: addresses }, calls.wake)
+  if (!server) throw error ? errorFrom(error) : new XferdError('INTERNAL', 'the addon started no server')
+  calls.attach(server)
+  return new Server(server, calls)
+}
+
+/** A running server. It keeps the process alive until it is closed or {@link unref} is called. */
+export class Server implements AsyncDisposable {
+  /** Where it listens, as `xfer://HOST:PORT` with the real port. */
+  readonly addresses: readonly [string, ...string[]]
+  readonly #server: NativeServer
+  readonly #calls: Completions
+  readonly #ended = new AbortController()
+
+  /** @internal Servers come from {@link serve}. */
+  constructor(server: NativeServer, calls: Completions) {
+    this.addresses = server.addresses() as [string, ...string[]]
+    this.#server = server
+    this.#calls = calls
+  }
+
+  /** Counters since the start, and the connections open now. */
+  stats(): ServerStats {
+    return this.#server.stats()
+  }
+
+  /**
+   * What happens, until the server is closed. For one reader: an event is delivered once. A reader who falls 1,024 events
+   * behind loses the oldest.
+   */
+  async *events(): AsyncGenerator<ServerEvent, void, undefined> {
+    const { signal } = this.#ended
+    for (;;) {
+      const last = signal.aborted
+      const events = this.#server.events()
+      for (const { error, ...event } of events) yield error ? { ...event, error: errorFrom(error) } : event
+      if (last) return
+      const pauseMs = events.length > 0 ? BUSY_POLL_MS : IDLE_POLL_MS
+      await sleep(pauseMs, undefined, { ref: false, signal }).catch(() => {})
+    }
+  }
+
+  /**
+   * Stops accepting, lets transfers finish for `graceMs` (10,000 unless given), cuts off what is left then. Call it again
+   * with 0 to cut the grace period short.
+   */
+  async close({ graceMs = 10_000 }: { graceMs?: number } = {}): Promise<void> {
+    if (this.#ended.signal.aborted) return
+    await this.#calls.call(() => this.#server.close(graceMs))
+    this.#ended.abort()
+  }
+
+  /** Keeps the process alive while the server runs, which is how it starts. */
+  ref(): this {
+    this.#server.ref()
+    return this
+  }
+
+  /** Lets the process exit although the server runs. */
+  unref(): this {
+    this.#server.unref()
+    return this
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
+
+/** The log holds 1,024 events. Small files come at up to some 50,000 a second, and a burst must not overrun it. */
+const BUSY_POLL_MS = 5
+const IDLE_POLL_MS = 50
