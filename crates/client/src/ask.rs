@@ -91,8 +91,9 @@ impl Task for Ask {
             Frame::Entries(entries) if matches!(self.question, Frame::List(_)) => {
                 self.entries.extend(entries);
                 if self.entries.len() > LISTED_ENTRIES_MAX {
-                    let message =
-                        format!("more than {LISTED_ENTRIES_MAX} entries; take the directories in it one by one");
+                    let message = format!(
+                        "more than {LISTED_ENTRIES_MAX} entries; take the directories in it one by one"
+                    );
                     return Err(Failure::new(ErrorCode::Limit, message));
                 }
                 Ok(Course::Running)

@@ -34,13 +34,14 @@ pub const STREAMS_MAX: usize = 64;
 pub struct Config {
     /// Threads for file work: taking digests, reading small files. 0 does it on the client's own thread.
     pub workers: usize,
-    /// How long a server may be silent in the middle of something.
+    /// How long a server may be silent in the middle of something before it is asked for a sign of life; without one it
+    /// is given up after as long again. Below the 60 s after which a server gives up a silent client.
     pub patience: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { workers: 1, patience: Duration::from_secs(60) }
+        Self { workers: 1, patience: Duration::from_secs(30) }
     }
 }
 
@@ -132,7 +133,8 @@ impl Client {
         let digest = sources.digest;
         let sources = Arc::new(sources);
         let shared_files = SharedFiles::default();
-        let walk = |copy: usize| Walk::new(sources.clone(), (clients > 1).then_some(copy), shared_files.clone());
+        let walk =
+            |copy: usize| Walk::new(sources.clone(), (clients > 1).then_some(copy), shared_files.clone());
         let job = Job::new(self.dispatcher.mailbox.clone(), Box::new(on_end));
         if dry_run {
             self.rehearse(&job, (0..clients).map(walk).collect())?;

@@ -11,7 +11,7 @@ use xferd_wire::{Digest, DigestAlgorithm, FileHeader, Frame, Get, LinkTarget, Mt
 use crate::job::Ticket;
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, unexpected};
 
-/// Requests of one connection that are under way. A server works on as many ([`xferd_wire`] names no limit of its own).
+/// Requests of one connection that are under way: as many as a server works on before it stops reading.
 const REQUESTS_UNANSWERED_MAX: usize = 64;
 
 /// One copy of what is pulled, shared by the connections that pull it.
@@ -40,7 +40,12 @@ pub(crate) enum WantedKind {
 }
 
 impl Copy {
-    pub(crate) fn new(wanted: Vec<Wanted>, streams: usize, digest: DigestAlgorithm, durable: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        wanted: Vec<Wanted>,
+        streams: usize,
+        digest: DigestAlgorithm,
+        durable: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             wanted: Mutex::new(wanted.into()),
             directories: Mutex::default(),
@@ -78,13 +83,22 @@ struct Asked {
 
 enum AskedState {
     /// A file that was asked for.
-    File { store: Arc<Store>, local: RemotePath },
+    File {
+        store: Arc<Store>,
+        local: RemotePath,
+    },
     /// A file that is arriving.
-    Arriving { incoming: Incoming, header: FileHeader },
+    Arriving {
+        incoming: Box<Incoming>,
+        header: FileHeader,
+    },
     /// A file that failed here; the server was told.
     GivenUp,
     /// A file that is being stored.
-    Committing { bytes: u64, digest: Digest },
+    Committing {
+        bytes: u64,
+        digest: Digest,
+    },
     Directory,
     Link,
     Attributes,
@@ -156,7 +170,10 @@ impl Task for Pull {
                     self.give_up_if_failed(request, received, channel)?;
                 }
             }
-            TaskEvent::Worked(request, ClientOutcome::Disk(DiskOutcome::Committed(result)) | ClientOutcome::Done(result)) => {
+            TaskEvent::Worked(
+                request,
+                ClientOutcome::Disk(DiskOutcome::Committed(result)) | ClientOutcome::Done(result),
+            ) => {
                 self.on_done(request, result)?;
             }
             _ => {}
@@ -208,7 +225,9 @@ impl Pull {
         if !self.unanswered.is_empty() {
             return Ok(Course::Running);
         }
-        if !std::mem::replace(&mut self.finishing, true) && self.copy.pulling.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if !std::mem::replace(&mut self.finishing, true)
+            && self.copy.pulling.fetch_sub(1, Ordering::SeqCst) == 1
+        {
             self.set_attributes(channel);
             if !self.unanswered.is_empty() {
                 return Ok(Course::Running);
@@ -230,31 +249,39 @@ impl Pull {
                 let request = channel.number();
                 self.copy.directories().push((store.clone(), local.clone(), FileAttributes { mode, mtime }));
                 // Writable for its owner until everything is in it.
-                channel.effects.work(request, move || {
-                    ClientOutcome::Done(store.make_dir(&local, mode | 0o700, true))
-                });
+                channel
+                    .effects
+                    .work(request, move || ClientOutcome::Done(store.make_dir(&local, mode | 0o700, true)));
                 (request, AskedState::Directory)
             }
             WantedKind::Link { target } => {
                 let request = channel.number();
-                channel
-                    .effects
-                    .work(request, move || ClientOutcome::Done(store.symlink(&local, &target)));
+                channel.effects.work(request, move || ClientOutcome::Done(store.symlink(&local, &target)));
                 (request, AskedState::Link)
             }
         };
         self.unanswered.insert(request, Asked { remote, state });
     }
 
-    fn on_file(&mut self, request: u32, header: FileHeader, channel: &mut Channel<'_>) -> Result<(), Failure> {
+    fn on_file(
+        &mut self,
+        request: u32,
+        header: FileHeader,
+        channel: &mut Channel<'_>,
+    ) -> Result<(), Failure> {
         let gather = self.gathering.is_none();
-        let Some(asked) = self.unanswered.get_mut(&request) else { return Err(unexpected(&Frame::File(header))) };
-        let AskedState::File { store, local } = &asked.state else { return Err(unexpected(&Frame::File(header))) };
+        let Some(asked) = self.unanswered.get_mut(&request) else {
+            return Err(unexpected(&Frame::File(header)));
+        };
+        let AskedState::File { store, local } = &asked.state else {
+            return Err(unexpected(&Frame::File(header)));
+        };
         let Some(size) = header.end.checked_sub(header.start) else {
             return Err(Failure::protocol("the server announced a file that ends before it begins"));
         };
         let (store, local) = (store.clone(), local.clone());
-        let mut incoming = Incoming::new(request, store, local, Some(size), self.copy.digest, gather);
+        let mut incoming =
+            Box::new(Incoming::new(request, store, local, Some(size), self.copy.digest, gather));
         incoming.start(channel.effects);
         if incoming.is_waiting() {
             self.staging = Some(request);
@@ -266,14 +293,18 @@ impl Pull {
     fn arriving(&mut self, request: u32) -> Result<&mut Incoming, Failure> {
         match self.unanswered.get_mut(&request) {
             Some(Asked { state: AskedState::Arriving { incoming, .. }, .. }) => Ok(incoming),
-            _ => Err(Failure::protocol(format!("the server sent bytes for request {request}, which asked for none"))),
+            _ => Err(Failure::protocol(format!(
+                "the server sent bytes for request {request}, which asked for none"
+            ))),
         }
     }
 
     fn start_of(&self, request: u32) -> Result<u64, Failure> {
         match self.unanswered.get(&request) {
             Some(Asked { state: AskedState::Arriving { header, .. }, .. }) => Ok(header.start),
-            _ => Err(Failure::protocol(format!("the server sent bytes for request {request}, which asked for none"))),
+            _ => Err(Failure::protocol(format!(
+                "the server sent bytes for request {request}, which asked for none"
+            ))),
         }
     }
 
@@ -329,7 +360,9 @@ impl Pull {
         for (store, path, attributes) in std::mem::take(&mut *self.copy.directories()).into_iter().rev() {
             let request = channel.number();
             let remote = path.clone();
-            channel.effects.work(request, move || ClientOutcome::Done(store.set_attributes(&path, &attributes)));
+            channel
+                .effects
+                .work(request, move || ClientOutcome::Done(store.set_attributes(&path, &attributes)));
             self.unanswered.insert(request, Asked { remote, state: AskedState::Attributes });
         }
     }

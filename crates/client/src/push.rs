@@ -87,7 +87,8 @@ impl Task for Push {
     fn on_frame(&mut self, request: u32, frame: Frame, channel: &mut Channel<'_>) -> Result<Course, Failure> {
         match frame {
             Frame::Committed(committed) => {
-                let Some(Asked { path, kind: AskedKind::File { bytes, digest } }) = self.unanswered.remove(&request)
+                let Some(Asked { path, kind: AskedKind::File { bytes, digest } }) =
+                    self.unanswered.remove(&request)
                 else {
                     return Err(unexpected(&frame));
                 };
@@ -113,7 +114,9 @@ impl Task for Push {
             TaskEvent::Worked(_, ClientOutcome::Supplied(supplies)) => self.on_supplied(supplies)?,
             TaskEvent::Worked(request, ClientOutcome::Disk(outcome)) => {
                 let progress = match (self.outgoing(request), outcome) {
-                    (Some(outgoing), DiskOutcome::Hashed(result)) => outgoing.on_hashed(result, channel.effects),
+                    (Some(outgoing), DiskOutcome::Hashed(result)) => {
+                        outgoing.on_hashed(result, channel.effects)
+                    }
                     (Some(outgoing), DiskOutcome::Verified(result)) => outgoing.on_verified(result),
                     _ => Progress::Moving,
                 };
@@ -183,8 +186,10 @@ impl Push {
             let key = channel.number();
             channel.effects.work(key, move || ClientOutcome::Supplied(copy.supply(&job)));
         }
-        let is_quiet =
-            self.exhausted && self.supplies.is_empty() && self.sending.is_none() && self.unanswered.is_empty();
+        let is_quiet = self.exhausted
+            && self.supplies.is_empty()
+            && self.sending.is_none()
+            && self.unanswered.is_empty();
         if !is_quiet {
             return Ok(Course::Running);
         }
@@ -275,7 +280,9 @@ impl Push {
         let Some((request, _)) = self.sending.take() else { return Ok(()) };
         match progress {
             Progress::Complete(taken) => {
-                if let Some(Asked { kind: AskedKind::File { bytes, digest }, .. }) = self.unanswered.get_mut(&request) {
+                if let Some(Asked { kind: AskedKind::File { bytes, digest }, .. }) =
+                    self.unanswered.get_mut(&request)
+                {
                     *digest = Some(taken);
                     let size = *bytes;
                     channel.effects.send(request, &Frame::Digest(taken));
@@ -292,7 +299,12 @@ impl Push {
     }
 
     /// The server refused a request. If its file is still being sent it is told that no more will come.
-    fn on_refused(&mut self, request: u32, reply: ErrorReply, channel: &mut Channel<'_>) -> Result<(), Failure> {
+    fn on_refused(
+        &mut self,
+        request: u32,
+        reply: ErrorReply,
+        channel: &mut Channel<'_>,
+    ) -> Result<(), Failure> {
         if self.sending.as_ref().is_some_and(|(sending, _)| *sending == request) {
             self.sending = None;
             channel.effects.send(request, &Frame::Cancel);

@@ -156,13 +156,15 @@ impl Task for Read {
             }
             Frame::Extent { offset, len } => {
                 let end = offset.checked_add(len).filter(|&end| offset == self.at && end <= self.end);
-                self.at = end.ok_or_else(|| Failure::protocol("the server sent bytes that were not asked for"))?;
+                self.at =
+                    end.ok_or_else(|| Failure::protocol("the server sent bytes that were not asked for"))?;
                 self.due = len;
             }
             Frame::Digest(theirs) => {
                 let ours = self.hasher.take().map(Hasher::finish);
                 if ours != Some(theirs) {
-                    let message = format!("{}: what came is not what the server read; read it again", self.get.path);
+                    let message =
+                        format!("{}: what came is not what the server read; read it again", self.get.path);
                     return Err(Failure::new(ErrorCode::DigestMismatch, message));
                 }
                 self.verified = true;

@@ -31,7 +31,10 @@ impl Selection {
     /// # Errors
     /// INVALID_ARGUMENT naming the pattern that makes no sense; LIMIT for more than [`PATTERNS_MAX`] in a list.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, Failure> {
-        Ok(Self { include: Patterns::new("--include", include)?, exclude: Patterns::new("--exclude", exclude)? })
+        Ok(Self {
+            include: Patterns::new("--include", include)?,
+            exclude: Patterns::new("--exclude", exclude)?,
+        })
     }
 
     /// Whether `path`, or a directory it is in, is left out.
@@ -63,13 +66,20 @@ impl Patterns {
         }
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         let wrong = |error: globset::Error| {
-            Failure::new(ErrorCode::InvalidArgument, format!("{option}: {error}; see the patterns that `--help` names"))
+            Failure::new(
+                ErrorCode::InvalidArgument,
+                format!("{option}: {error}; see the patterns that `--help` names"),
+            )
         };
         for pattern in patterns {
             // A slash at an end says where the pattern applies, not what the name is.
             let trimmed = pattern.trim_matches('/');
             let glob = GlobBuilder::new(trimmed).literal_separator(true).build().map_err(wrong)?;
-            if pattern.trim_end_matches('/').contains('/') { paths.add(glob) } else { names.add(glob) };
+            if pattern.trim_end_matches('/').contains('/') {
+                paths.add(glob)
+            } else {
+                names.add(glob)
+            };
         }
         Ok(Some(Self { names: names.build().map_err(wrong)?, paths: paths.build().map_err(wrong)? }))
     }

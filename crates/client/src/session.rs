@@ -12,6 +12,12 @@ use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent};
 /// How long an idle connection is kept.
 const IDLE_PATIENCE: Duration = Duration::from_secs(3600);
 
+/// How long a server may take to connect and say hello, at most.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The number of the pings by which a session asks whether a silent server is still there.
+const SIGN_OF_LIFE: u64 = 1;
+
 /// One connection to a server.
 pub(crate) struct ClientSession {
     address: SocketAddr,
@@ -21,6 +27,8 @@ pub(crate) struct ClientSession {
     digests: Vec<DigestAlgorithm>,
     next_request: u32,
     task: Option<Box<dyn Task>>,
+    /// The server was silent and was asked for a sign of life.
+    pinged: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,6 +51,7 @@ impl Session for ClientSession {
     type Command = Assignment;
 
     fn on_bytes(&mut self, bytes: &[u8], effects: &mut Fx) -> usize {
+        self.pinged = false;
         let mut rest = bytes;
         while !rest.is_empty() && self.wants_bytes() {
             if let Some(task) = self.task.as_mut().filter(|task| task.raw_due() > 0) {
@@ -68,7 +77,9 @@ impl Session for ClientSession {
                 }
                 Err(error) => {
                     let message = match self.phase {
-                        Phase::Hello => format!("{} does not answer as an xferd server: {error}", self.address),
+                        Phase::Hello => {
+                            format!("{} does not answer as an xferd server: {error}", self.address)
+                        }
                         _ => format!("{}: {error}", self.address),
                     };
                     self.give_up(Failure::new(error.code(), message), effects);
@@ -105,8 +116,13 @@ impl Session for ClientSession {
                     self.phase = Phase::Closed;
                     return effects.abort();
                 }
-                let seconds = self.patience.as_secs_f64();
-                let message = format!("{}: nothing was heard for {seconds} s", self.address);
+                // It may be busy with something long, such as syncing a large file; or wait for us.
+                if self.phase != Phase::Hello && !std::mem::replace(&mut self.pinged, true) {
+                    return effects.send(0, &Frame::Ping(SIGN_OF_LIFE));
+                }
+                let seconds = self.patience().as_secs_f64();
+                let message =
+                    format!("xfer://{}: nothing was heard for {seconds} s; try again", self.address);
                 return self.give_up(Failure::new(ErrorCode::Timeout, message), effects);
             }
             Event::Closed(end) => return self.on_closed(end),
@@ -136,7 +152,11 @@ impl Session for ClientSession {
     }
 
     fn patience(&self) -> Duration {
-        if self.task.is_some() { self.patience } else { IDLE_PATIENCE }
+        match (self.phase, &self.task) {
+            (Phase::Hello, _) => self.patience.min(HELLO_PATIENCE),
+            (_, Some(_)) => self.patience,
+            (_, None) => IDLE_PATIENCE,
+        }
     }
 }
 
@@ -151,6 +171,7 @@ impl ClientSession {
             digests: Vec::new(),
             next_request: 1,
             task: None,
+            pinged: false,
         }
     }
 
@@ -176,6 +197,7 @@ impl ClientSession {
                 self.give_up(failure, effects);
             }
             Framed { request, frame: Frame::Ping(number) } => effects.send(request, &Frame::Pong(number)),
+            Framed { frame: Frame::Pong(SIGN_OF_LIFE), .. } => {}
             Framed { frame: Frame::Goodbye, .. } => {
                 if self.task.is_none() {
                     self.phase = Phase::Closed;
@@ -243,7 +265,9 @@ impl ClientSession {
                 ErrorCode::ConnectionRefused,
                 format!("cannot reach xfer://{address}: connection refused. Is `xferd serve` running there?"),
             ),
-            End::Broken(error) if was == Phase::Hello => Failure::io(&format!("cannot reach xfer://{address}"), &error),
+            End::Broken(error) if was == Phase::Hello => {
+                Failure::io(&format!("cannot reach xfer://{address}"), &error)
+            }
             End::Broken(error) => Failure::new(
                 ErrorCode::ConnectionLost,
                 format!("connection to xfer://{address} lost: {error}"),

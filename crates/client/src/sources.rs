@@ -85,6 +85,8 @@ struct Tree {
     store: Arc<Store>,
     listing: Listing,
     batch: VecDeque<Listed>,
+    /// The listing has nothing more.
+    ended: bool,
     remote: RemotePath,
 }
 
@@ -149,7 +151,11 @@ impl Walk {
         let Some(source) = shared.filter(|_| self.copy.is_some()) else { return open() };
         let mut files = self.shared_files.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((header, identity, open)) = files.get(&source) {
-            return Ok(Opened { header: *header, identity: *identity, content: Content::Large(open.clone()) });
+            return Ok(Opened {
+                header: *header,
+                identity: *identity,
+                content: Content::Large(open.clone()),
+            });
         }
         let opened = open()?;
         if let Content::Large(open) = &opened.content {
@@ -167,13 +173,16 @@ impl Walk {
         let metadata = fs::metadata(&full).map_err(|error| failed(Failure::io(&what, &error)))?;
         let remote = self.remote_root(path, &full).map_err(failed)?;
         let open_store = |root: &Path| {
-            Store::open(root, Options { read_only: true, ..Options::default() }).map(Arc::new).map_err(|error| failed(error.into()))
+            Store::open(root, Options { read_only: true, ..Options::default() })
+                .map(Arc::new)
+                .map_err(|error| failed(error.into()))
         };
         if metadata.is_dir() {
             let store = open_store(&full)?;
             let attributes = store.stat(&RemotePath::ROOT).map_err(|error| failed(error.into()))?;
             let listing = store.list(&RemotePath::ROOT, true).map_err(|error| failed(error.into()))?;
-            self.tree = Some(Tree { store, listing, batch: VecDeque::new(), remote: remote.clone() });
+            self.tree =
+                Some(Tree { store, listing, batch: VecDeque::new(), ended: false, remote: remote.clone() });
             if remote.is_root() || !self.sources.selection.takes_directory("") {
                 return Ok(None);
             }
@@ -186,7 +195,8 @@ impl Walk {
                 format!("{what} is neither a file nor a directory; only those can be pushed"),
             )));
         }
-        let (Some(parent), Some(name)) = (full.parent(), full.file_name().and_then(|name| name.to_str())) else {
+        let (Some(parent), Some(name)) = (full.parent(), full.file_name().and_then(|name| name.to_str()))
+        else {
             return Err(failed(not_utf8(&what)));
         };
         let local = RemotePath::parse(name).map_err(|error| failed(bad_path(&error)))?;
@@ -227,7 +237,8 @@ pub(crate) fn bad_path(error: &xferd_wire::PathError) -> Failure {
 }
 
 fn not_utf8(what: &str) -> Failure {
-    let message = format!("{what}: the name is not UTF-8; rename it, for xferd keeps names as UTF-8 on every system");
+    let message =
+        format!("{what}: the name is not UTF-8; rename it, for xferd keeps names as UTF-8 on every system");
     Failure::new(ErrorCode::NameNotUtf8, message)
 }
 
@@ -259,12 +270,18 @@ impl Tree {
     /// The next entry that is meant.
     fn next(&mut self, selection: &Selection) -> Option<Result<Found, FileFailure>> {
         loop {
-            if self.batch.is_empty() {
+            if self.batch.is_empty() && !self.ended {
                 match self.listing.next_batch() {
-                    Ok(batch) if batch.is_empty() => return None,
-                    Ok(batch) => self.batch = batch.into(),
+                    Ok(batch) => {
+                        self.ended = batch.is_empty();
+                        self.batch = batch.into();
+                    }
                     Err(error) => {
-                        return Some(Err(FileFailure { path: self.remote.to_string(), failure: error.into() }));
+                        self.ended = true;
+                        return Some(Err(FileFailure {
+                            path: self.remote.to_string(),
+                            failure: error.into(),
+                        }));
                     }
                 }
             }
@@ -292,7 +309,9 @@ impl Tree {
         }
         let remote = match self.remote.join(path.as_str()) {
             Ok(remote) => remote,
-            Err(error) => return Some(Err(FileFailure { path: path.to_string(), failure: bad_path(&error) })),
+            Err(error) => {
+                return Some(Err(FileFailure { path: path.to_string(), failure: bad_path(&error) }));
+            }
         };
         Some(Ok(match kind {
             EntryKind::File => {

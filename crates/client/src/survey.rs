@@ -74,7 +74,8 @@ impl Task for Survey {
             Frame::Entry(root) => {
                 let path = root.path.clone();
                 if root.kind == EntryKind::Directory {
-                    self.asking = Some(channel.request(&Frame::List(List { path: path.clone(), recursive: true })));
+                    self.asking =
+                        Some(channel.request(&Frame::List(List { path: path.clone(), recursive: true })));
                     self.surveyed.push(Surveyed { path, root, entries: Vec::new() });
                     return Ok(Course::Running);
                 }
@@ -83,8 +84,9 @@ impl Task for Survey {
             Frame::Entries(entries) => {
                 self.entries += entries.len();
                 if self.entries > LISTED_ENTRIES_MAX {
-                    let message =
-                        format!("more than {LISTED_ENTRIES_MAX} files in one pull; pull the directories one by one");
+                    let message = format!(
+                        "more than {LISTED_ENTRIES_MAX} files in one pull; pull the directories one by one"
+                    );
                     return Err(Failure::new(ErrorCode::Limit, message));
                 }
                 let Some(surveyed) = self.surveyed.last_mut() else { return Err(unexpected(&Frame::Done)) };
@@ -239,7 +241,9 @@ impl Surveyed {
             }
         }
         let Some(copy) = copy else { return Ok(local) };
-        let Some(name) = local.file_name().and_then(|name| name.to_str()) else { return Err(no_name(&local)) };
+        let Some(name) = local.file_name().and_then(|name| name.to_str()) else {
+            return Err(no_name(&local));
+        };
         let name = RemotePath::parse(name).map_err(|error| bad_path(&error))?;
         let name = numbered(&name, Some(copy))?;
         local.set_file_name(name.as_str());
@@ -276,7 +280,8 @@ fn meant(
 }
 
 fn no_name(path: &Path) -> Failure {
-    let message = format!("{} has no name that a copy could be called after; name the destination", path.display());
+    let message =
+        format!("{} has no name that a copy could be called after; name the destination", path.display());
     Failure::new(ErrorCode::InvalidArgument, message)
 }
 

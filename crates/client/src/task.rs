@@ -119,8 +119,11 @@ impl Channel<'_> {
             return Ok(());
         }
         let known: Vec<_> = self.digests.iter().map(|digest| digest.name()).collect();
-        let message =
-            format!("the server does not know the digest {}; it knows {}", algorithm.name(), known.join(", "));
+        let message = format!(
+            "the server does not know the digest {}; it knows {}",
+            algorithm.name(),
+            known.join(", ")
+        );
         Err(Failure::new(ErrorCode::Unsupported, message))
     }
 }

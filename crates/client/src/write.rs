@@ -115,7 +115,11 @@ pub(crate) struct Write {
 }
 
 /// A writer, and the task that serves it.
-pub(crate) fn write(spec: WriteSpec, mailbox: Mailbox<ClientSession>, on_open: OnAccepted) -> (Writer, Write) {
+pub(crate) fn write(
+    spec: WriteSpec,
+    mailbox: Mailbox<ClientSession>,
+    on_open: OnAccepted,
+) -> (Writer, Write) {
     let shared = Arc::new(Shared::default());
     shared.lock().on_open = Some(on_open);
     let hasher = Some(Hasher::new(spec.digest));
@@ -189,7 +193,9 @@ impl Write {
         if let Some((chunk, on_accepted)) = chunk {
             let extent_bytes = usize::try_from(EXTENT_BYTES_MAX).unwrap_or(usize::MAX);
             for part in chunk.chunks(extent_bytes) {
-                channel.effects.send(self.request, &Frame::Extent { offset: self.bytes, len: part.len() as u64 });
+                channel
+                    .effects
+                    .send(self.request, &Frame::Extent { offset: self.bytes, len: part.len() as u64 });
                 self.bytes += part.len() as u64;
                 channel.effects.send_encoded(|out| out.extend_from_slice(part));
             }

@@ -1,4 +1,5 @@
 //! A client and a server in one process, over loopback.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -37,6 +38,13 @@ impl Pair {
         let path = self.local.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, noise(bytes)).unwrap();
+        path
+    }
+
+    /// A file of zeros, which costs nothing to make.
+    fn zeros(&self, bytes: u64) -> PathBuf {
+        let path = self.local.path().join("zeros");
+        fs::File::create(&path).unwrap().set_len(bytes).unwrap();
         path
     }
 
@@ -141,7 +149,12 @@ fn picture(root: &Path) -> Vec<String> {
                 look(root, &path, lines);
             } else {
                 let content = fs::read(&path).unwrap();
-                lines.push(format!("{name} {mode:o} {}.{mtime} {} {:?}", metadata.mtime(), content.len(), content.first()));
+                lines.push(format!(
+                    "{name} {mode:o} {}.{mtime} {} {:?}",
+                    metadata.mtime(),
+                    content.len(),
+                    content.first()
+                ));
             }
         }
     }
@@ -168,7 +181,8 @@ fn plant(root: &Path) {
     std::os::unix::fs::symlink("b/7", root.join("a/link")).unwrap();
     std::os::unix::fs::symlink("../../run.sh", root.join("a/b/up")).unwrap();
     std::os::unix::fs::symlink("nowhere", root.join("dangling")).unwrap();
-    let old = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789));
+    let old =
+        fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789));
     for path in ["a/large", "run.sh", "empty", "a/b", "sealed"] {
         fs::File::open(root.join(path)).unwrap().set_times(old).unwrap();
     }
@@ -307,11 +321,17 @@ fn a_link_that_leads_out_is_refused_on_both_sides() {
     pair.file("t/file", 10);
     std::os::unix::fs::symlink("../../etc", pair.local.path().join("t/out")).unwrap();
     let receipt = pair.push(push_of(&[&pair.local.path().join("t")], "t")).unwrap();
-    assert_eq!(receipt.failures.iter().map(|failed| failed.failure.code).collect::<Vec<_>>(), [ErrorCode::LinkEscapes]);
+    assert_eq!(
+        receipt.failures.iter().map(|failed| failed.failure.code).collect::<Vec<_>>(),
+        [ErrorCode::LinkEscapes]
+    );
 
     std::os::unix::fs::symlink("/etc", pair.root.path().join("t/out")).unwrap();
     let receipt = pair.pull(pull_of(&["t"], &pair.local.path().join("back"))).unwrap();
-    assert_eq!(receipt.failures.iter().map(|failed| failed.failure.code).collect::<Vec<_>>(), [ErrorCode::LinkEscapes]);
+    assert_eq!(
+        receipt.failures.iter().map(|failed| failed.failure.code).collect::<Vec<_>>(),
+        [ErrorCode::LinkEscapes]
+    );
     assert!(!pair.local.path().join("back/out").exists());
 }
 
@@ -320,7 +340,7 @@ fn a_source_that_changes_while_it_is_sent_is_not_stored() {
     for mapped in [false, true] {
         for (change, bytes) in [("truncated", 1 << 20), ("grown", 120 << 20)] {
             let pair = Pair::new(1, 0);
-            let source = pair.file("source", 100 << 20);
+            let source = pair.zeros(100 << 20);
             fs::write(pair.root.path().join("copy"), "old").unwrap();
             let mut spec = push_of(&[&source], "copy");
             spec.sources.mapped = mapped;
@@ -344,9 +364,10 @@ fn a_source_that_changes_while_it_is_sent_is_not_stored() {
 #[test]
 fn a_cancelled_transfer_ends_on_both_sides_and_leaves_nothing() {
     let pair = Pair::new(1, 0);
-    let source = pair.file("source", 200 << 20);
+    let source = pair.zeros(200 << 20);
     let (sender, receiver) = mpsc::channel();
-    let job = pair.client.push(push_of(&[&source], "copy"), move |result| sender.send(result).unwrap()).unwrap();
+    let job =
+        pair.client.push(push_of(&[&source], "copy"), move |result| sender.send(result).unwrap()).unwrap();
     while job.progress().bytes == 0 {
         std::thread::yield_now();
     }
@@ -385,12 +406,14 @@ fn a_stranger_in_place_of_a_server_is_not_mistaken_for_one() {
 #[test]
 fn closing_a_client_answers_everything_that_is_under_way() {
     let pair = Pair::new(1, 0);
-    let source = pair.file("source", 200 << 20);
+    let source = pair.zeros(200 << 20);
     let (sender, receiver) = mpsc::channel();
     for copy in 0..3 {
         let sender = sender.clone();
         pair.client
-            .push(push_of(&[&source], &format!("copy{copy}")), move |result| sender.send(result.map(|_| ())).unwrap())
+            .push(push_of(&[&source], &format!("copy{copy}")), move |result| {
+                sender.send(result.map(|_| ())).unwrap()
+            })
             .unwrap();
     }
     pair.client.close();
@@ -449,4 +472,24 @@ fn a_written_stream_becomes_a_file_once_it_is_finished() {
     writer.finish(Box::new(move |result| committed.send(result).unwrap()));
     assert_eq!(commit.recv_timeout(Duration::from_secs(10)).unwrap().unwrap().bytes, 3_000_000);
     assert!(fs::read(pair.root.path().join("made/of/parts")).unwrap() == whole);
+}
+
+#[test]
+fn a_server_that_falls_silent_is_asked_for_a_sign_of_life_and_then_given_up() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = xferd_client::Config { workers: 0, patience: Duration::from_millis(200) };
+    let client = Client::open(listener.local_addr().unwrap(), config).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    client.ask(xferd_wire::Frame::Stat(path("x")), move |answer| sender.send(answer).unwrap());
+    let mut peer = listener.accept().unwrap().0;
+    let mut hello = Vec::new();
+    xferd_wire::Hello::default().encode(&mut hello);
+    peer.write_all(&hello).unwrap();
+    let mut said = Vec::new();
+    peer.read_to_end(&mut said).unwrap();
+    let failure = receiver.recv_timeout(Duration::from_secs(10)).unwrap().unwrap_err();
+    assert_eq!(failure.code, ErrorCode::Timeout);
+    let ping = [xferd_wire::opcode::PING, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1];
+    assert!(said.windows(ping.len()).any(|bytes| bytes == ping), "it asks before it gives up");
 }

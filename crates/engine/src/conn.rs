@@ -5,10 +5,11 @@ use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use xferd_reactor::{Carried, Driver, FileRef, Op, PoolBuf, SockRef, Token};
+use xferd_reactor::{Carried, Driver, FileRef, Op, SockRef, Token};
 use xferd_store::Hasher;
 
 use crate::flights::{ConnKey, Flights, Kind};
+use crate::input::Input;
 use crate::outbox::{Outbox, Sent};
 use crate::session::{Effect, Effects, End, Event, Session, Work};
 use crate::work::{BATCH_WORKS_MAX, Batch};
@@ -27,8 +28,10 @@ pub(crate) struct Conn<S: Session> {
     sock: Option<SockRef>,
     connecting: Option<Token>,
     phase: Phase,
-    input: Option<PoolBuf>,
+    input: Option<Input>,
     receiving: bool,
+    /// The peer has ended its stream.
+    peer_ended: bool,
     intake: Option<Intake>,
     discard: u64,
     writes: usize,
@@ -74,6 +77,7 @@ impl<S: Session> Conn<S> {
             phase: Phase::Open,
             input: None,
             receiving: false,
+            peer_ended: false,
             intake: None,
             discard: 0,
             writes: 0,
@@ -92,6 +96,10 @@ impl<S: Session> Conn<S> {
         self.connecting = None;
         self.sock = Some(sock);
         self.moved = now;
+        if self.phase == Phase::Closing {
+            // It was given up, but too late to be cancelled.
+            self.phase = Phase::Ending;
+        }
         self.tell(Event::Connected);
     }
 
@@ -146,8 +154,12 @@ impl<S: Session> Conn<S> {
             self.moved = now;
         }
         let silence = now.saturating_duration_since(self.moved);
+        let patience = match self.outbox.is_empty() {
+            true => self.session.patience(),
+            false => self.session.patience_while_sending(),
+        };
         match self.phase {
-            Phase::Open if silence >= self.session.patience() => {
+            Phase::Open if silence >= patience => {
                 self.moved = now;
                 self.tell(Event::Stalled);
             }
@@ -160,13 +172,30 @@ impl<S: Session> Conn<S> {
         self.receiving = false;
         match result {
             Err(error) => self.end(End::Broken(error)),
-            Ok(0) => self.end(End::Closed),
+            Ok(0) => self.on_peer_end(),
             Ok(_) => {
-                self.moved = now;
+                // Once it is closing only what is sent counts, or a peer could keep it open by sending for ever.
+                if self.phase == Phase::Open {
+                    self.moved = now;
+                }
                 if let Carried::Buf(buf) = carried {
-                    self.input = Some(buf);
+                    self.input = Some(Input::Lent(buf));
                 }
             }
+        }
+    }
+
+    fn on_peer_end(&mut self) {
+        self.peer_ended = true;
+        match self.phase {
+            Phase::Open => {
+                self.intake = None;
+                self.effects.queued_bytes = self.outbox.queued_bytes();
+                self.session.on_end(&mut self.effects);
+                self.apply();
+            }
+            Phase::Lingering => self.end(End::Closed),
+            Phase::Flushing | Phase::Ending | Phase::Closing | Phase::Closed => {}
         }
     }
 
@@ -225,17 +254,21 @@ impl<S: Session> Conn<S> {
         self.feed(flights);
         self.start_work(flights);
         let Some(sock) = self.sock else { return self.give_up_connecting(flights) };
-        match self.phase {
-            Phase::Open | Phase::Flushing | Phase::Lingering => {
-                if let Some(op) = self.outbox.next_op(sock) {
-                    flights.submit(self.key, Kind::Send, op);
-                }
-                if self.phase == Phase::Flushing && self.outbox.is_empty() {
-                    self.phase = Phase::Lingering;
-                    flights.submit(self.key, Kind::ShutdownWrite, Op::ShutdownWrite(sock));
-                }
-                self.start_receive(sock, flights);
+        if matches!(self.phase, Phase::Open | Phase::Flushing) {
+            if let Some(op) = self.outbox.next_op(sock) {
+                flights.submit(self.key, Kind::Send, op);
             }
+        }
+        if self.phase == Phase::Flushing && self.outbox.is_empty() {
+            if self.peer_ended {
+                self.end(End::Closed);
+            } else {
+                self.phase = Phase::Lingering;
+                flights.submit(self.key, Kind::ShutdownWrite, Op::ShutdownWrite(sock));
+            }
+        }
+        match self.phase {
+            Phase::Open | Phase::Flushing | Phase::Lingering => self.start_receive(sock, flights),
             Phase::Ending => {
                 self.phase = Phase::Closing;
                 flights.submit(self.key, Kind::Close, Op::Close(sock));
@@ -277,11 +310,9 @@ impl<S: Session> Conn<S> {
                 input.advance(taken);
                 self.input = Some(input);
                 self.apply();
-                if taken == 0 && self.discard == 0 && self.intake.is_none() {
-                    return;
-                }
             } else if self.phase == Phase::Open {
-                self.input = Some(input);
+                // A write ends soon; anything else may take the peer as long as it likes.
+                self.input = Some(if self.intake.is_some() { input } else { input.keep() });
                 return;
             }
             // Once it is closing, what still comes is of no interest.
@@ -291,7 +322,7 @@ impl<S: Session> Conn<S> {
     fn takes_bytes(&self) -> bool {
         self.phase == Phase::Open
             && self.intake.is_none()
-            && !self.outbox.is_congested()
+            && !self.outbox.is_full()
             && self.works.len() < BATCH_WORKS_MAX
             && self.session.wants_bytes()
     }
@@ -299,24 +330,25 @@ impl<S: Session> Conn<S> {
     /// Writes the front of `input` to the file it belongs to. False if no buffer is free to cut it off with.
     fn take_in<D: Driver<Batch<S::Outcome>>>(
         &mut self,
-        mut input: PoolBuf,
+        input: Input,
         flights: &mut Flights<S::Outcome, D>,
     ) -> bool {
         let Some(intake) = &mut self.intake else { return true };
         let mine = input.len().min(usize::try_from(intake.left).unwrap_or(usize::MAX));
-        let buf = if mine == input.len() {
-            input
-        } else {
-            let Some(mut part) = flights.take_buffer(mine) else {
+        let buf = match input {
+            Input::Lent(buf) if mine == buf.len() => buf,
+            mut input => {
+                let Some(mut part) = flights.take_buffer(mine) else {
+                    self.input = Some(input.keep());
+                    flights.retry_soon(self.key);
+                    return false;
+                };
+                part.spare_mut()[..mine].copy_from_slice(&input[..mine]);
+                part.fill(mine);
+                input.advance(mine);
                 self.input = Some(input);
-                flights.retry_soon(self.key);
-                return false;
-            };
-            part.spare_mut()[..mine].copy_from_slice(&input[..mine]);
-            part.fill(mine);
-            input.advance(mine);
-            self.input = Some(input);
-            part
+                part
+            }
         };
         if let Some(hasher) = &mut intake.hasher {
             hasher.update(&buf);
@@ -330,7 +362,7 @@ impl<S: Session> Conn<S> {
     }
 
     fn start_receive<D: Driver<Batch<S::Outcome>>>(&mut self, sock: SockRef, flights: &mut Flights<S::Outcome, D>) {
-        if self.receiving || self.input.is_some() || self.writes >= WRITES_MAX {
+        if self.receiving || self.peer_ended || self.input.is_some() || self.writes >= WRITES_MAX {
             return;
         }
         let bulk = match &self.intake {

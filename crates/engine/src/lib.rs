@@ -7,6 +7,7 @@ mod disk;
 mod failure;
 mod flights;
 mod incoming;
+mod input;
 mod mailbox;
 mod open;
 mod outbox;

@@ -9,6 +9,7 @@ use xferd_os::net::Socket;
 use xferd_reactor::Waker;
 
 use crate::session::Session;
+use crate::shard::Load;
 
 /// Connections and commands that may wait for one shard: more than arrive between two turns of a reactor. Past it the
 /// sender is told and decides.
@@ -33,6 +34,7 @@ struct Inner<S: Session> {
     /// The shard has ended: what is posted is dropped.
     closed: AtomicBool,
     waker: Waker,
+    load: Arc<Load>,
 }
 
 impl<S: Session> Clone for Mailbox<S> {
@@ -42,7 +44,7 @@ impl<S: Session> Clone for Mailbox<S> {
 }
 
 impl<S: Session> Mailbox<S> {
-    pub(crate) fn new(waker: Waker) -> Self {
+    pub(crate) fn new(waker: Waker, load: Arc<Load>) -> Self {
         Self(Arc::new(Inner {
             queue: ArrayQueue::new(MAILBOX_MESSAGES_MAX),
             nudged: AtomicBool::new(false),
@@ -50,6 +52,7 @@ impl<S: Session> Mailbox<S> {
             stopped: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             waker,
+            load,
         }))
     }
 
@@ -57,7 +60,13 @@ impl<S: Session> Mailbox<S> {
     /// connection is closed.
     #[must_use]
     pub fn adopt(&self, socket: Socket, session: S) -> bool {
-        self.post(Message::Adopt(socket, session))
+        // Counted before the shard has seen it, so that many who come at once are not all placed alike.
+        self.0.load.add_connection();
+        let adopted = self.post(Message::Adopt(socket, session));
+        if !adopted {
+            self.0.load.remove_connection();
+        }
+        adopted
     }
 
     /// Gives `command` to a session that is idle, else to `fresh` on a new connection to `address`. False: the shard

@@ -10,6 +10,10 @@ use crate::session::{Effects, SendSource};
 /// Bytes of zeros sent at a time to fill up an extent whose source ended early.
 const ZEROS_BYTES: u64 = 64 << 10;
 
+/// Bytes and file ranges that may wait side by side before nothing more is read: each range keeps a descriptor open, and
+/// a session queues few of them ahead.
+const PARTS_MAX: usize = 64;
+
 /// Frames up to this size are appended to the bytes queued before them instead of costing a system call of their own.
 const COALESCED_BYTES_MAX: usize = 256 << 10;
 
@@ -19,6 +23,8 @@ pub(crate) struct Outbox {
     /// An operation is in flight for the front.
     sending: bool,
     queued_bytes: u64,
+    /// What of it is kept in memory: no file ranges.
+    held_bytes: u64,
     /// It was above the high mark and has not been below the low one since.
     congested: bool,
 }
@@ -59,13 +65,17 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Whether so much waits that nothing should be read that could cause more.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.congested
+    /// Whether so much is kept that nothing should be read that could cause more.
+    ///
+    /// File ranges don't count by their bytes: they cost no memory, and whoever sends or gets a large file has to hear,
+    /// and say, that it is not wanted any more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.held_bytes >= Effects::<()>::SEND_QUEUE_HIGH_BYTES || self.queue.len() >= PARTS_MAX
     }
 
     pub(crate) fn push_bytes(&mut self, bytes: Vec<u8>) {
         self.count(bytes.len() as u64);
+        self.held_bytes += bytes.len() as u64;
         if let Some(Outgoing::Bytes(last)) = self.queue.back_mut() {
             if last.len() + bytes.len() <= COALESCED_BYTES_MAX {
                 last.extend_from_slice(&bytes);
@@ -127,6 +137,7 @@ impl Outbox {
         self.queued_bytes = self.queued_bytes.saturating_sub(moved);
         let (finished, sent) = match self.queue.front_mut() {
             Some(Outgoing::Begun(buf)) => {
+                self.held_bytes = self.held_bytes.saturating_sub(moved);
                 *buf = rest.filter(|rest| !rest.is_empty());
                 (buf.is_none(), Sent::Part)
             }

@@ -24,8 +24,15 @@ pub trait Session: Send + 'static {
     /// Takes bytes the peer sent and returns how many were taken.
     ///
     /// Taking fewer than all is allowed after [`Effects::receive`] or [`Effects::discard`] (what follows belongs to
-    /// them), after a close, and when [`Session::wants_bytes`] has become false; the shard keeps the rest.
+    /// them), after a close, and when [`Session::wants_bytes`] has become false; the shard keeps the rest. Some are
+    /// always taken.
     fn on_bytes(&mut self, bytes: &[u8], effects: &mut Effects<Self::Outcome>) -> usize;
+
+    /// The peer has ended its stream: nothing more comes from it, not even the rest of an extent, but it may still be
+    /// reading. Unless the session says otherwise, the connection ends.
+    fn on_end(&mut self, effects: &mut Effects<Self::Outcome>) {
+        effects.abort();
+    }
 
     /// Learns what happened.
     fn on_event(&mut self, event: Event<Self::Outcome, Self::Command>, effects: &mut Effects<Self::Outcome>);
@@ -38,6 +45,11 @@ pub trait Session: Send + 'static {
 
     /// How long nothing may move on the connection before [`Event::Stalled`].
     fn patience(&self) -> Duration;
+
+    /// The same while something is queued for the peer, which does not read it.
+    fn patience_while_sending(&self) -> Duration {
+        self.patience()
+    }
 }
 
 /// What a session learns.

@@ -40,9 +40,17 @@ pub struct Load {
 }
 
 impl Load {
-    /// Connections, those being closed included.
+    /// Connections, those on their way to the shard and those being closed included.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_connection(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove_connection(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Announced bytes that have not come or gone yet. An order to compare shards by, not an exact count.
@@ -79,7 +87,8 @@ enum Alarm {
 impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
     /// A shard of at most `connections_max` connections at a time.
     pub fn new(driver: D, connections_max: usize) -> Self {
-        let mailbox = Mailbox::new(driver.waker());
+        let load = Arc::<Load>::default();
+        let mailbox = Mailbox::new(driver.waker(), load.clone());
         Self {
             flights: Flights::new(driver),
             conns: Slab::new(),
@@ -92,7 +101,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             backlog: VecDeque::new(),
             alarms: Timers::new(LISTENERS_MAX + 1),
             checking_silence: false,
-            load: Arc::default(),
+            load,
             draining: false,
             done: Vec::new(),
         }
@@ -133,6 +142,15 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
     /// # Errors
     /// What the kernel says to waiting for events; nothing can go on then.
     pub fn run(mut self) -> io::Result<()> {
+        let served = self.serve();
+        self.mailbox.close();
+        for (_, (_, mut conn)) in std::mem::take(&mut self.conns) {
+            conn.end(End::Stopped);
+        }
+        served
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
         while !self.is_over() {
             self.read_mail();
             let wait = if self.flights.is_waiting() {
@@ -157,10 +175,6 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             while let Some(alarm) = self.alarms.expire(now) {
                 self.on_alarm(alarm, now);
             }
-        }
-        self.mailbox.close();
-        for (_, (_, mut conn)) in std::mem::take(&mut self.conns) {
-            conn.end(End::Stopped);
         }
         Ok(())
     }
@@ -199,7 +213,10 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
                     self.with(key, |conn| conn.tell(Event::Draining));
                 }
             }
-            Err(error) => tracing::warn!(%error, "connection not taken"),
+            Err(error) => {
+                tracing::warn!(%error, "connection not taken");
+                self.load.remove_connection();
+            }
         }
     }
 
@@ -219,6 +236,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             }
             return;
         }
+        self.load.add_connection();
         let key = self.insert(fresh, now);
         let token = self.flights.submit(key, Kind::Connect, Op::Connect(address));
         self.with(key, |conn| {
@@ -232,7 +250,6 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         let entry = self.conns.vacant_entry();
         let key = ConnKey { slot: entry.key(), generation: self.generation };
         entry.insert((self.generation, Conn::new(key, session, now)));
-        self.load.connections.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut self.checking_silence, true) {
             self.alarms.set(now + SILENCE_CHECK, Alarm::CheckSilence);
         }
@@ -256,7 +273,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         self.load.bulk_bytes.fetch_add(bulk_after.wrapping_sub(bulk_before), Ordering::Relaxed);
         if conn.is_gone() {
             self.load.bulk_bytes.fetch_sub(bulk_after, Ordering::Relaxed);
-            self.load.connections.fetch_sub(1, Ordering::Relaxed);
+            self.load.remove_connection();
             self.conns.remove(key.slot);
             self.next_from_backlog();
         } else if idle_after && !idle_before {

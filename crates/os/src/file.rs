@@ -153,7 +153,7 @@ pub fn try_lock_exclusive(file: &File) -> io::Result<bool> {
 /// Whether a file that was created with `mode` really has it, because the umask of this process takes nothing away.
 ///
 /// The umask is read once, when this is first asked. (`umask(2)` can only be read by setting it, which would show in
-/// the files that other threads create meanwhile.)
+/// the files that other threads create meanwhile.) A default ACL of the directory takes its place and is left to it.
 #[cfg(all(target_os = "linux", not(xferd_portable)))]
 pub fn is_mode_kept(mode: u32) -> bool {
     static UMASK: std::sync::OnceLock<u32> = std::sync::OnceLock::new();

@@ -22,6 +22,9 @@ pub const DEFAULT_PORT: u16 = 7400;
 /// Connections a server takes unless told otherwise; each costs a descriptor and about a kilobyte while it is idle.
 pub const CONNECTIONS_MAX: usize = 10_000;
 
+/// Connections beyond the limit that are kept for as long as it takes to tell them so. Further ones are just closed.
+const REFUSALS_MAX: usize = 1024;
+
 /// Reactors, and workers, of one server: more threads than any machine has use for.
 pub const THREADS_MAX: usize = 256;
 
@@ -44,7 +47,7 @@ pub struct Config {
     pub read_only: bool,
     /// Allow addresses that other machines can reach. Nobody is authenticated.
     pub insecure: bool,
-    /// Connections at a time; further ones are answered BUSY.
+    /// Connections at a time; further ones are answered BUSY, or closed if there are very many.
     pub connections_max: usize,
     /// How long peers may be silent.
     pub patience: Patience,
@@ -130,9 +133,13 @@ impl Server {
             0 => None,
             workers => Some(Pool::start(workers).map_err(start_failed)?),
         };
+        // All may come to one reactor. Each has at most one receive, one send, one close, one batch of work and two
+        // writes under way.
+        let sockets_max = config.connections_max.saturating_add(REFUSALS_MAX);
+        let limits = Limits { sockets_max, operations_max: sockets_max.saturating_mul(6), ..Limits::default() };
         let mut shards = Vec::with_capacity(config.io_threads);
         for _ in 0..config.io_threads {
-            let driver = MioDriver::new(Limits::default(), pool.clone()).map_err(start_failed)?;
+            let driver = MioDriver::new(limits, pool.clone()).map_err(start_failed)?;
             shards.push(Shard::new(driver, config.connections_max));
         }
         let mailboxes: Vec<_> = shards.iter().map(Shard::mailbox).collect();
@@ -254,7 +261,7 @@ impl Placement {
         let session = if connections < self.connections_max {
             ServerSession::new(self.shared.clone(), peer)
         } else {
-            ServerSession::refusing(self.shared.clone(), peer, ErrorCode::Busy)
+            ServerSession::refusing(self.shared.clone(), peer)
         };
         let freest = self.places.iter().min_by_key(|(load, _)| (load.bulk_bytes(), load.connections()));
         let taken = freest.is_some_and(|(_, mailbox)| mailbox.adopt(socket, session));

@@ -10,7 +10,7 @@ use xferd_engine::{
 };
 use xferd_store::{FileAttributes, Listed, Listing, Store, StoreError};
 use xferd_wire::{
-    Committed, Decoder, Digest, Entries, Entry, ErrorCode, Frame, Framed, Get, Hello, Item, Put, RemotePath, VERSION,
+    Committed, Decoder, Digest, Entries, Entry, ErrorCode, Frame, Framed, Get, Hello, Item, List, Put, RemotePath, VERSION,
     choose_version,
 };
 
@@ -21,6 +21,10 @@ pub const PUTS_ARRIVING_MAX: usize = 16;
 
 /// Requests of one connection that may wait for work or for the peer to read; with that many nothing more is read.
 pub const REQUESTS_WAITING_MAX: usize = 64;
+
+/// How long a peer that has nothing under way may keep a server waiting that has said goodbye: its request may have
+/// crossed the goodbye, and then it is to be told why it is refused.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a peer may be silent.
 #[derive(Clone, Copy, Debug)]
@@ -63,18 +67,28 @@ pub struct ServerSession {
     /// The large file that is being sent, and those behind it.
     sending: Option<(u32, Outgoing)>,
     unsent: VecDeque<(u32, Opened)>,
-    /// Listings that wait for the peer to read.
-    unlisted: Vec<(u32, Listing)>,
+    /// The listing that is being read, and those behind it: each may keep some directories open.
+    listing: Option<Reading>,
+    unlisted: VecDeque<(u32, List)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Hello,
-    /// The hello will be answered with this refusal.
-    Refusing(ErrorCode),
+    /// There are too many connections: that is what the hello will be answered with.
+    Refusing,
     Open,
+    /// Has said goodbye, answers what is open and refuses what is new until the peer ends its stream.
     Draining,
+    /// The peer has ended its stream; what is open is answered.
+    Ending,
     Closing,
+}
+
+/// A listing is read by a worker, or waits, here, for the peer to read what came of it so far.
+struct Reading {
+    request: u32,
+    paused: Option<Listing>,
 }
 
 /// A put between its announcement and its commit. One that failed was answered and is forgotten; what still comes of
@@ -91,6 +105,8 @@ enum Waiting {
     /// A listing, how many entries had to be left out of it, and why the first.
     List { path: RemotePath, left_out: u64, first: Option<Failure> },
     Tree { path: RemotePath },
+    /// Given up by the peer, while a worker was busy with it.
+    Cancelled { path: RemotePath },
 }
 
 /// What comes back from the work a session asks for.
@@ -131,22 +147,25 @@ impl Session for ServerSession {
                     let Some(item) = item else { continue };
                     let is_extent = matches!(&item, Item::Frame(Framed { frame: Frame::Extent { .. }, .. }));
                     if let Err(failure) = self.on_item(item, effects) {
-                        self.break_off(failure, effects);
+                        self.break_off(0, failure, effects);
                     } else if is_extent && self.gathering.is_none() {
                         // The bytes that follow are not the session's.
                         break;
                     }
                 }
-                Err(error) => {
-                    // A stranger or an old peer still gets a hello, so that it can tell its user what answered.
-                    if self.phase == Phase::Hello {
-                        effects.send_encoded(|out| Hello::default().encode(out));
-                    }
-                    self.break_off(error.into(), effects);
-                }
+                Err(error) => self.break_off(error.request, error.into(), effects),
             }
         }
         if self.phase == Phase::Closing { bytes.len() } else { bytes.len() - rest.len() }
+    }
+
+    fn on_end(&mut self, effects: &mut Fx) {
+        if self.is_before_hello() {
+            return effects.abort();
+        }
+        self.phase = Phase::Ending;
+        self.lose_arriving(effects);
+        self.close_if_done(effects);
     }
 
     fn on_event(&mut self, event: Event<ServerOutcome, Self::Command>, effects: &mut Fx) {
@@ -166,28 +185,36 @@ impl Session for ServerSession {
                 };
                 self.on_progress(progress, effects);
             }
-            Event::SourceShort { .. } => {
-                if let Some((_, outgoing)) = &self.sending {
-                    let progress = outgoing.on_source_short();
-                    self.on_progress(progress, effects);
-                }
+            Event::SourceShort { key } => {
+                let progress = match &self.sending {
+                    Some((request, outgoing)) if *request == key => outgoing.on_source_short(),
+                    // The extents that were queued behind the one that was short come to their end, too.
+                    _ => return,
+                };
+                self.on_progress(progress, effects);
             }
             Event::Drained => {
-                for (request, listing) in std::mem::take(&mut self.unlisted) {
-                    list_on(request, effects, || Ok(listing));
+                if let Some(Reading { request, paused }) = &mut self.listing {
+                    if let Some(listing) = paused.take() {
+                        list_on(*request, effects, || Ok(listing));
+                    }
                 }
             }
-            Event::Draining => {
-                if matches!(self.phase, Phase::Open) {
+            Event::Draining => match self.phase {
+                Phase::Hello | Phase::Refusing => self.break_off(0, shutting_down(), effects),
+                Phase::Open => {
                     effects.send(0, &Frame::Goodbye);
                     self.phase = Phase::Draining;
-                } else if self.phase == Phase::Hello {
-                    self.phase = Phase::Refusing(ErrorCode::ShuttingDown);
                 }
+                Phase::Draining | Phase::Ending | Phase::Closing => {}
+            },
+            Event::Stalled if self.phase == Phase::Draining && self.is_quiet() => {
+                self.phase = Phase::Closing;
+                effects.abort();
             }
             Event::Stalled => {
                 let message = "nothing was heard for too long; connect again";
-                self.break_off(Failure::new(ErrorCode::Timeout, message), effects);
+                self.break_off(0, Failure::new(ErrorCode::Timeout, message), effects);
             }
             Event::Closed(end) => {
                 self.on_closed(end, effects);
@@ -196,10 +223,7 @@ impl Session for ServerSession {
             Event::Command(never) => match never {},
             Event::Nudged => {}
         }
-        if self.phase == Phase::Draining && self.is_quiet() {
-            self.phase = Phase::Closing;
-            effects.close();
-        }
+        self.close_if_done(effects);
     }
 
     fn wants_bytes(&self) -> bool {
@@ -213,10 +237,15 @@ impl Session for ServerSession {
     fn patience(&self) -> Duration {
         let patience = &self.shared.patience;
         match self.phase {
-            Phase::Hello | Phase::Refusing(_) => patience.hello,
+            Phase::Hello | Phase::Refusing => patience.hello,
+            Phase::Draining if self.is_quiet() => GOODBYE_PATIENCE,
             _ if self.is_quiet() => patience.idle,
             _ => patience.request,
         }
+    }
+
+    fn patience_while_sending(&self) -> Duration {
+        self.shared.patience.request
     }
 }
 
@@ -234,17 +263,30 @@ impl ServerSession {
             waiting: HashMap::new(),
             sending: None,
             unsent: VecDeque::new(),
-            unlisted: Vec::new(),
+            listing: None,
+            unlisted: VecDeque::new(),
         }
     }
 
-    /// A session that answers the hello of `peer` with `code`.
-    pub(crate) fn refusing(shared: Arc<Shared>, peer: SocketAddr, code: ErrorCode) -> Self {
-        Self { phase: Phase::Refusing(code), ..Self::new(shared, peer) }
+    /// A session that answers the hello of `peer` with BUSY.
+    pub(crate) fn refusing(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+        Self { phase: Phase::Refusing, ..Self::new(shared, peer) }
+    }
+
+    fn is_before_hello(&self) -> bool {
+        matches!(self.phase, Phase::Hello | Phase::Refusing)
     }
 
     fn is_quiet(&self) -> bool {
         self.puts.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Closes once everything that a peer asked for before it ended its stream is answered.
+    fn close_if_done(&mut self, effects: &mut Fx) {
+        if self.phase == Phase::Ending && self.is_quiet() {
+            self.phase = Phase::Closing;
+            effects.close();
+        }
     }
 
     fn gather(&mut self, request: u32, bytes: &[u8]) -> usize {
@@ -268,13 +310,9 @@ impl ServerSession {
 
     fn on_hello(&mut self, theirs: &Hello, effects: &mut Fx) -> Result<(), Failure> {
         let ours = Hello::default();
-        effects.send_encoded(|out| ours.encode(out));
-        if let Phase::Refusing(code) = self.phase {
-            let message = match code {
-                ErrorCode::ShuttingDown => "the server is shutting down; try again later",
-                _ => "the server has as many connections as it takes; try again later",
-            };
-            return Err(Failure::new(code, message));
+        if self.phase == Phase::Refusing {
+            let message = "the server has as many connections as it takes; try again later";
+            return Err(Failure::new(ErrorCode::Busy, message));
         }
         if choose_version(&ours, theirs).is_none() {
             return Err(Failure::new(
@@ -285,6 +323,7 @@ impl ServerSession {
                 ),
             ));
         }
+        effects.send_encoded(|out| ours.encode(out));
         self.phase = Phase::Open;
         Ok(())
     }
@@ -324,8 +363,7 @@ impl ServerSession {
             return Err(Failure::protocol(format!("request {request} is still under way; number a new one differently")));
         }
         if self.phase == Phase::Draining {
-            let failure = Failure::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later");
-            self.answer_failure(request, None, failure, effects);
+            self.answer_failure(request, None, shutting_down(), effects);
             return Ok(());
         }
         let store = self.shared.store.clone();
@@ -335,7 +373,8 @@ impl ServerSession {
             Frame::List(list) => {
                 let path = list.path.clone();
                 self.waiting.insert(request, Waiting::List { path, left_out: 0, first: None });
-                list_on(request, effects, move || store.list(&list.path, list.recursive));
+                self.unlisted.push_back((request, list));
+                self.list_next(effects);
             }
             Frame::Stat(path) => {
                 self.work_on(request, path.clone(), effects, move || store.stat(&path).map(Some));
@@ -428,24 +467,44 @@ impl ServerSession {
 
     fn on_cancel(&mut self, request: u32, effects: &mut Fx) {
         let Some(Arriving { put, incoming }) = self.puts.remove(&request) else {
-            return self.cancel_get(request, effects);
+            return self.cancel_waiting(request, effects);
         };
         let failure = Failure::new(ErrorCode::Aborted, format!("{}: cancelled by the sender", put.path));
         self.answer_failure(request, Some(put.path), failure, effects);
         drop_on_worker(request, incoming, effects);
     }
 
-    fn cancel_get(&mut self, request: u32, effects: &mut Fx) {
-        if !matches!(self.waiting.get(&request), Some(Waiting::Get { .. })) {
-            return;
-        }
-        self.waiting.remove(&request);
-        self.unsent.retain(|(waiting, _)| *waiting != request);
-        if self.sending.as_ref().is_some_and(|(sending, _)| *sending == request) {
-            self.sending = None;
+    /// Gives up a get or a listing. What changes the tree is about to be done, and stays so.
+    ///
+    /// While a worker is busy with it the request stays open, or its number could be given to another one, which would
+    /// get what the worker brings.
+    fn cancel_waiting(&mut self, request: u32, effects: &mut Fx) {
+        let (Some(Waiting::Get { path }) | Some(Waiting::List { path, .. })) = self.waiting.get(&request) else { return };
+        let path = path.clone();
+        if self.drop_idle(request) {
+            self.answer_cancelled(request, effects);
             self.send_next(effects);
+            self.list_next(effects);
+        } else {
+            self.waiting.insert(request, Waiting::Cancelled { path });
         }
-        effects.send(request, &Frame::Error(Failure::new(ErrorCode::Aborted, "cancelled").into_reply()));
+    }
+
+    /// Drops what there is of a get or a listing. False if a worker has it.
+    fn drop_idle(&mut self, request: u32) -> bool {
+        let before = (self.unsent.len(), self.unlisted.len());
+        self.unsent.retain(|(waiting, _)| *waiting != request);
+        self.unlisted.retain(|(waiting, _)| *waiting != request);
+        let sent = self.sending.take_if(|(sending, _)| *sending == request);
+        let listed = self.listing.take_if(|listing| listing.request == request && listing.paused.is_some());
+        before != (self.unsent.len(), self.unlisted.len()) || sent.is_some() || listed.is_some()
+    }
+
+    fn answer_cancelled(&mut self, request: u32, effects: &mut Fx) {
+        let Some(waiting) = self.waiting.remove(&request) else { return };
+        let path = waiting.into_path();
+        let failure = Failure::new(ErrorCode::Aborted, format!("{path}: cancelled by the receiver"));
+        self.answer_failure(request, Some(path), failure, effects);
     }
 
     fn on_get(&mut self, request: u32, get: Get, effects: &mut Fx) {
@@ -505,8 +564,8 @@ impl ServerSession {
     }
 
     fn on_opened(&mut self, request: u32, result: Result<Opened, StoreError>, effects: &mut Fx) {
-        if !self.waiting.contains_key(&request) {
-            return;
+        if matches!(self.waiting.get(&request), Some(Waiting::Cancelled { .. })) {
+            return self.answer_cancelled(request, effects);
         }
         match result {
             Ok(opened) => {
@@ -560,7 +619,11 @@ impl ServerSession {
     }
 
     fn on_listed(&mut self, request: u32, result: Result<(Listing, Vec<Listed>), StoreError>, effects: &mut Fx) {
-        let Some(Waiting::List { left_out, first, .. }) = self.waiting.get_mut(&request) else { return };
+        let Some(Waiting::List { left_out, first, .. }) = self.waiting.get_mut(&request) else {
+            self.listing = None;
+            self.answer_cancelled(request, effects);
+            return self.list_next(effects);
+        };
         let failure = match result {
             Ok((listing, batch)) if !batch.is_empty() => {
                 let mut entries = Entries::default();
@@ -577,7 +640,7 @@ impl ServerSession {
                     effects.send(request, &Frame::Entries(entries));
                 }
                 if effects.is_congested() {
-                    self.unlisted.push((request, listing));
+                    self.listing = Some(Reading { request, paused: Some(listing) });
                 } else {
                     list_on(request, effects, || Ok(listing));
                 }
@@ -594,6 +657,19 @@ impl ServerSession {
             None => effects.send(request, &Frame::Done),
             Some(failure) => self.answer_failure(request, Some(waiting.into_path()), failure, effects),
         }
+        self.listing = None;
+        self.list_next(effects);
+    }
+
+    /// Begins the next listing if none is being read.
+    fn list_next(&mut self, effects: &mut Fx) {
+        if self.listing.is_some() {
+            return;
+        }
+        let Some((request, list)) = self.unlisted.pop_front() else { return };
+        self.listing = Some(Reading { request, paused: None });
+        let store = self.shared.store.clone();
+        list_on(request, effects, move || store.list(&list.path, list.recursive));
     }
 
     /// A step of a put went wrong: it is answered, and what still comes of it is dropped.
@@ -610,11 +686,17 @@ impl ServerSession {
         self.shared.log.record(self.peer, HappeningKind::Failed { path, failure });
     }
 
-    /// The connection cannot go on: says why and closes.
-    fn break_off(&mut self, failure: Failure, effects: &mut Fx) {
+    /// The connection cannot go on: says why, on account of which request, and closes.
+    fn break_off(&mut self, request: u32, failure: Failure, effects: &mut Fx) {
+        // A stranger or an old peer gets a hello all the same, so that it can tell its user what answered.
+        if self.is_before_hello() {
+            effects.send_encoded(|out| Hello::default().encode(out));
+        }
         self.phase = Phase::Closing;
-        self.answer_failure(0, None, failure, effects);
-        self.drop_arriving(effects);
+        self.answer_failure(request, None, failure, effects);
+        for (request, Arriving { incoming, .. }) in self.puts.drain() {
+            drop_on_worker(request, incoming, effects);
+        }
         effects.close();
     }
 
@@ -622,17 +704,16 @@ impl ServerSession {
         if let End::Broken(error) = end {
             tracing::debug!(peer = %self.peer, %error, "connection lost");
         }
-        for Arriving { put, .. } in self.puts.values() {
-            let message = format!("{}: the connection ended before the file was whole", put.path);
-            let failure = Failure::new(ErrorCode::ConnectionLost, message);
-            self.shared.log.record(self.peer, HappeningKind::Failed { path: Some(put.path.clone()), failure });
-        }
-        self.drop_arriving(effects);
+        self.lose_arriving(effects);
         self.shared.log.record(self.peer, HappeningKind::Closed);
     }
 
-    fn drop_arriving(&mut self, effects: &mut Fx) {
-        for (request, Arriving { incoming, .. }) in self.puts.drain() {
+    /// Gives up the files of which no more will come.
+    fn lose_arriving(&mut self, effects: &mut Fx) {
+        for (request, Arriving { put, incoming }) in std::mem::take(&mut self.puts) {
+            let message = format!("{}: the connection ended before the file was whole", put.path);
+            let failure = Failure::new(ErrorCode::ConnectionLost, message);
+            self.answer_failure(request, Some(put.path), failure, effects);
             drop_on_worker(request, incoming, effects);
         }
     }
@@ -641,9 +722,17 @@ impl ServerSession {
 impl Waiting {
     fn into_path(self) -> RemotePath {
         match self {
-            Self::Committing { path, .. } | Self::Get { path } | Self::List { path, .. } | Self::Tree { path } => path,
+            Self::Committing { path, .. }
+            | Self::Get { path }
+            | Self::List { path, .. }
+            | Self::Tree { path }
+            | Self::Cancelled { path } => path,
         }
     }
+}
+
+fn shutting_down() -> Failure {
+    Failure::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
 }
 
 /// Giving back the blocks of a large staging file takes the kernel a while.

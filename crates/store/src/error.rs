@@ -123,12 +123,12 @@ pub enum StoreError {
         /// In the staging file.
         actual_bytes: u64,
     },
-    /// More bytes than any file may have.
-    #[error("{path}: {size_bytes} bytes are more than a file can have")]
+    /// More bytes than a file may have, in this protocol or on this file system.
+    #[error("{path}: {size_bytes} bytes are more than a file can have here; split it")]
     TooLarge {
         /// The path.
         path: String,
-        /// Announced, or what the file would have grown to.
+        /// Announced.
         size_bytes: u64,
     },
     /// The source was changed while it was read.

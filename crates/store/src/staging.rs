@@ -55,7 +55,7 @@ impl Staging {
     }
 
     /// Gives it its name, in `dir`, atomically replacing what is there.
-    fn publish(&mut self, dir: &Dir) -> io::Result<()> {
+    fn publish(&mut self, dir: &Arc<Dir>) -> io::Result<()> {
         let name = self.path.file_name().unwrap_or_default();
         if self.name.is_none() {
             match dir.link_unnamed(&self.file, name) {
@@ -63,10 +63,11 @@ impl Staging {
                 linked => return linked,
             }
             // There is no call that links and replaces. So it gets a name of its own first, and a lock, lest a sweep
-            // takes it for the remains of a dead process.
-            file::try_lock_exclusive(&self.file)?;
+            // takes it for the remains of a dead process. Where nothing can be locked, no sweep removes it either.
+            let _ = file::try_lock_exclusive(&self.file);
             let staging = staging_name();
-            self.dir.link_unnamed(&self.file, &staging)?;
+            dir.link_unnamed(&self.file, &staging)?;
+            self.dir = Arc::clone(dir);
             self.name = Some(staging);
         }
         if let Some(staging) = &self.name {
@@ -110,8 +111,11 @@ impl Store {
             _ => {}
         }
         let staging = Staging::create(Arc::new(dir), path, size, STAGING_MODE).map_err(failed)?;
-        if let Some(size) = size {
-            file::preallocate(&staging.file, size).map_err(failed)?;
+        if let Some(size_bytes) = size {
+            file::preallocate(&staging.file, size_bytes).map_err(|error| match error.kind() {
+                io::ErrorKind::FileTooLarge => StoreError::TooLarge { path: path.to_string(), size_bytes },
+                _ => failed(error),
+            })?;
         }
         Ok(staging)
     }
@@ -205,7 +209,8 @@ fn create_locked(dir: &Dir, mode: u32) -> io::Result<(File, String)> {
             created => created?,
         };
         // A sweep may have come between the two calls: then it has the lock, or has removed the file already.
-        if file::try_lock_exclusive(&created)? && file::attributes(&created)?.links > 0 {
+        // Where nothing can be locked, no sweep removes it either.
+        if file::try_lock_exclusive(&created).unwrap_or(true) && file::attributes(&created)?.links > 0 {
             return Ok((created, name));
         }
     }

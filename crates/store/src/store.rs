@@ -23,7 +23,8 @@ const OWNER_MODE: u32 = 0o700;
 pub struct Options {
     /// Every change is refused.
     pub read_only: bool,
-    /// Every change is on disk before it is acknowledged, whether the caller asks for it or not.
+    /// Every file and every name is on disk before it is acknowledged, whether the caller asks for it or not. Modes and
+    /// times that [`Store::set_attributes`] changes later are not waited for.
     pub durable: bool,
 }
 
@@ -170,7 +171,7 @@ impl Store {
                 let Some((parent, name)) = split(path) else { return Err(error) };
                 match self.open_or_make(&parent)?.make_dir(name, PARENT_MODE) {
                     // Somebody else was faster, or it is a link to nothing; opening it tells.
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
                     _ => self.root.open_dir(path.as_str()),
                 }
             }

@@ -1,4 +1,5 @@
 //! No descriptor left. Alone in its process, because the limit is for all of it.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 

@@ -1,4 +1,5 @@
 //! A disk without room, on a small file system of its own.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::FileExt;
