@@ -168,7 +168,12 @@ impl<S: Session> Conn<S> {
         }
     }
 
-    pub(crate) fn on_received(&mut self, result: io::Result<u32>, carried: Carried<Batch<S::Outcome>>, now: Instant) {
+    pub(crate) fn on_received(
+        &mut self,
+        result: io::Result<u32>,
+        carried: Carried<Batch<S::Outcome>>,
+        now: Instant,
+    ) {
         self.receiving = false;
         match result {
             Err(error) => self.end(End::Broken(error)),
@@ -199,7 +204,12 @@ impl<S: Session> Conn<S> {
         }
     }
 
-    pub(crate) fn on_sent(&mut self, result: io::Result<u32>, carried: Carried<Batch<S::Outcome>>, now: Instant) {
+    pub(crate) fn on_sent(
+        &mut self,
+        result: io::Result<u32>,
+        carried: Carried<Batch<S::Outcome>>,
+        now: Instant,
+    ) {
         let rest = match carried {
             Carried::Sent(rest) => Some(rest),
             _ => None,
@@ -230,7 +240,12 @@ impl<S: Session> Conn<S> {
         }
     }
 
-    pub(crate) fn on_worked(&mut self, result: io::Result<u32>, carried: Carried<Batch<S::Outcome>>, now: Instant) {
+    pub(crate) fn on_worked(
+        &mut self,
+        result: io::Result<u32>,
+        carried: Carried<Batch<S::Outcome>>,
+        now: Instant,
+    ) {
         self.working = false;
         self.moved = now;
         match (result, carried) {
@@ -361,20 +376,24 @@ impl<S: Session> Conn<S> {
         true
     }
 
-    fn start_receive<D: Driver<Batch<S::Outcome>>>(&mut self, sock: SockRef, flights: &mut Flights<S::Outcome, D>) {
+    fn start_receive<D: Driver<Batch<S::Outcome>>>(
+        &mut self,
+        sock: SockRef,
+        flights: &mut Flights<S::Outcome, D>,
+    ) {
         if self.receiving || self.peer_ended || self.input.is_some() || self.writes >= WRITES_MAX {
             return;
         }
-        let bulk = match &self.intake {
-            Some(intake) if intake.left > 0 => intake.left,
+        let (bulk, offset) = match &self.intake {
+            Some(intake) if intake.left > 0 => (intake.left, intake.offset),
             Some(_) => return,
-            None => self.discard,
+            None => (self.discard, 0),
         };
         if bulk == 0 && self.phase == Phase::Open && !self.takes_bytes() {
             return;
         }
         self.receiving = true;
-        let op = match flights.take_large(bulk) {
+        let op = match flights.take_large(bulk, offset) {
             Some(buf) => Op::Recv { sock, buf },
             None => Op::RecvSmall(sock),
         };
@@ -395,7 +414,9 @@ impl<S: Session> Conn<S> {
         for effect in list.drain(..) {
             match effect {
                 Effect::Send(bytes) => self.outbox.push_bytes(bytes),
-                Effect::SendExtent { key, source, offset, len } => self.outbox.push_extent(key, source, offset, len),
+                Effect::SendExtent { key, source, offset, len } => {
+                    self.outbox.push_extent(key, source, offset, len)
+                }
                 Effect::Receive { key, file, offset, len, hasher } => {
                     debug_assert!(self.intake.is_none() && self.discard == 0, "one extent at a time");
                     self.intake = Some(Intake { key, file, offset, left: len, hasher, result: Ok(()) });

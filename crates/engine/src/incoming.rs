@@ -56,7 +56,17 @@ impl Incoming {
     ) -> Self {
         let small = gather && size.is_some_and(|size| size <= GATHERED_BYTES_MAX);
         let body = if small { Body::Gathered { bytes: Vec::new(), due: 0 } } else { Body::Staging };
-        Self { key, store, path, size, at: 0, hasher: Some(Hasher::new(algorithm)), algorithm, verified: None, body }
+        Self {
+            key,
+            store,
+            path,
+            size,
+            at: 0,
+            hasher: Some(Hasher::new(algorithm)),
+            algorithm,
+            verified: None,
+            body,
+        }
     }
 
     /// Where it goes.
@@ -143,7 +153,11 @@ impl Incoming {
     }
 
     /// The extent is in the staging file, or could not be written.
-    pub fn on_received(&mut self, hasher: Option<Hasher>, result: std::io::Result<()>) -> Result<(), Failure> {
+    pub fn on_received(
+        &mut self,
+        hasher: Option<Hasher>,
+        result: std::io::Result<()>,
+    ) -> Result<(), Failure> {
         self.hasher = hasher;
         if let Body::Staged { receiving, .. } = &mut self.body {
             *receiving = false;
@@ -168,7 +182,10 @@ impl Incoming {
         if ours != *theirs {
             return Err(Failure::new(
                 ErrorCode::DigestMismatch,
-                format!("{}: the bytes that came have digest {ours}, the sender's have {theirs}; nothing was stored, send it again", self.path),
+                format!(
+                    "{}: the bytes that came have digest {ours}, the sender's have {theirs}; nothing was stored, send it again",
+                    self.path
+                ),
             ));
         }
         self.verified = Some(ours);
@@ -190,7 +207,7 @@ impl Incoming {
                 format!("{}: {} of {expected} bytes came; nothing was stored", self.path, self.at),
             ));
         }
-        let Some(digest) = self.verified.clone() else {
+        let Some(digest) = self.verified else {
             return Err(Failure::protocol(format!("{}: commit before the digest", self.path)));
         };
         let (store, path) = (self.store.clone(), self.path.clone());

@@ -29,7 +29,13 @@ pub struct OpenSource {
 
 impl OpenSource {
     /// The bytes `[start, end)` of `source`, sent from `mapping` if there is one.
-    pub fn new(source: Source, mapping: Option<Arc<Mapping>>, digest: SourceDigest, start: u64, end: u64) -> Self {
+    pub fn new(
+        source: Source,
+        mapping: Option<Arc<Mapping>>,
+        digest: SourceDigest,
+        start: u64,
+        end: u64,
+    ) -> Self {
         Self { source, mapping, digest, start, end }
     }
 
@@ -77,9 +83,21 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Starts sending under `key`.
-    pub fn start<O: From<DiskOutcome> + 'static>(key: u32, open: Arc<OpenSource>, effects: &mut Effects<O>) -> Self {
-        let mut outgoing =
-            Self { key, at: open.start, open, queued: VecDeque::new(), moved: 0, digest: None, hashing: true, verifying: false };
+    pub fn start<O: From<DiskOutcome> + 'static>(
+        key: u32,
+        open: Arc<OpenSource>,
+        effects: &mut Effects<O>,
+    ) -> Self {
+        let mut outgoing = Self {
+            key,
+            at: open.start,
+            open,
+            queued: VecDeque::new(),
+            moved: 0,
+            digest: None,
+            hashing: true,
+            verifying: false,
+        };
         outgoing.hash(effects);
         outgoing.fill(effects);
         outgoing

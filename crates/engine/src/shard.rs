@@ -289,8 +289,11 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
     }
 
     fn for_each(&mut self, mut change: impl FnMut(&mut Conn<S>)) {
-        let keys: Vec<ConnKey> =
-            self.conns.iter().map(|(slot, (generation, _))| ConnKey { slot, generation: *generation }).collect();
+        let keys: Vec<ConnKey> = self
+            .conns
+            .iter()
+            .map(|(slot, (generation, _))| ConnKey { slot, generation: *generation })
+            .collect();
         for key in keys {
             self.with(key, &mut change);
         }
@@ -342,7 +345,9 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
                 }
                 self.submit_accept(listener);
             }
-            (Err(error), _) if error.kind() == io::ErrorKind::ConnectionAborted => self.submit_accept(listener),
+            (Err(error), _) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                self.submit_accept(listener)
+            }
             (result, _) => {
                 tracing::warn!(?result, "cannot accept; trying again soon");
                 if self.alarms.set(now + ACCEPT_PAUSE, Alarm::Accept(listener)).is_none() {

@@ -3,8 +3,9 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use xferd_engine::{Batch, Failure, LISTENERS_MAX, Load, Mailbox, Shard};
@@ -101,11 +102,15 @@ pub struct Server {
     running: Arc<Running>,
 }
 
-/// The threads that have not ended yet.
+/// A server's threads.
 #[derive(Default)]
 struct Running {
-    threads: Mutex<usize>,
-    changed: Condvar,
+    started: Mutex<Vec<JoinHandle<()>>>,
+    /// How many have not ended yet.
+    count: Mutex<usize>,
+    ended: Condvar,
+    /// Nothing more is to be swept up.
+    stopped: AtomicBool,
 }
 
 impl Server {
@@ -121,7 +126,8 @@ impl Server {
         }
         let options = Options { read_only: config.read_only, durable: config.durable };
         let store = Arc::new(Store::open(&config.root, options)?);
-        let listeners = config.listen.iter().map(|&address| listen(address)).collect::<Result<Vec<_>, _>>()?;
+        let listeners =
+            config.listen.iter().map(|&address| listen(address)).collect::<Result<Vec<_>, _>>()?;
         let addresses = listeners
             .iter()
             .map(|listener| listener.local_addr().map_err(|error| Failure::io("listening", &error)))
@@ -136,7 +142,8 @@ impl Server {
         // All may come to one reactor. Each has at most one receive, one send, one close, one batch of work and two
         // writes under way.
         let sockets_max = config.connections_max.saturating_add(REFUSALS_MAX);
-        let limits = Limits { sockets_max, operations_max: sockets_max.saturating_mul(6), ..Limits::default() };
+        let limits =
+            Limits { sockets_max, operations_max: sockets_max.saturating_mul(6), ..Limits::default() };
         let mut shards = Vec::with_capacity(config.io_threads);
         for _ in 0..config.io_threads {
             let driver = MioDriver::new(limits, pool.clone()).map_err(start_failed)?;
@@ -146,15 +153,22 @@ impl Server {
         let places = shards.iter().map(|shard| (shard.load(), shard.mailbox())).collect();
         let placement = Placement { places, shared: shared.clone(), connections_max: config.connections_max };
         if let Some(first) = shards.first_mut() {
-            first.accept(listeners, Box::new(move |socket, peer| placement.place(socket, peer))).map_err(start_failed)?;
+            first
+                .accept(listeners, Box::new(move |socket, peer| placement.place(socket, peer)))
+                .map_err(start_failed)?;
         }
         let server = Self { addresses, shared, mailboxes, running: Arc::default() };
         for (index, shard) in shards.into_iter().enumerate() {
-            server.running.start(format!("xferd-io-{index}"), shard).map_err(start_failed)?;
+            let serve = move || {
+                if let Err(error) = shard.run() {
+                    tracing::error!(%error, "a reactor has failed");
+                }
+            };
+            server.running.start(format!("xferd-io-{index}"), serve).map_err(start_failed)?;
         }
-        let swept = server.shared.store.clone();
-        // Not joined: it only looks for what an earlier process left behind, and nobody waits for it.
-        let _ = thread::Builder::new().name("xferd-sweep".into()).spawn(move || sweep(&swept));
+        let (swept, running) = (server.shared.store.clone(), server.running.clone());
+        let sweep = move || sweep(&swept, &running.stopped);
+        server.running.start("xferd-sweep".into(), sweep).map_err(start_failed)?;
         Ok(server)
     }
 
@@ -175,20 +189,20 @@ impl Server {
 
     /// Stops accepting, lets requests under way finish within `grace`, then stops. Blocks until all has ended.
     pub fn drain(&self, grace: Duration) {
+        self.running.stopped.store(true, Ordering::Relaxed);
         for mailbox in &self.mailboxes {
             mailbox.drain();
         }
-        if !self.running.wait(Some(Instant::now() + grace)) {
-            self.stop();
-        }
+        if self.running.have_ended_by(Instant::now() + grace) { self.running.join() } else { self.stop() }
     }
 
     /// Ends everything at once; files that are not whole leave nothing behind. Blocks until all has ended.
     pub fn stop(&self) {
+        self.running.stopped.store(true, Ordering::Relaxed);
         for mailbox in &self.mailboxes {
             mailbox.stop();
         }
-        self.running.wait(None);
+        self.running.join();
     }
 }
 
@@ -199,42 +213,41 @@ impl Drop for Server {
 }
 
 impl Running {
-    fn start(
-        self: &Arc<Self>,
-        name: String,
-        shard: Shard<ServerSession, MioDriver<Batch<ServerOutcome>>>,
-    ) -> io::Result<()> {
-        *self.lock() += 1;
-        let running = Ended(self.clone());
-        thread::Builder::new().name(name).spawn(move || {
-            let _ended = running;
-            if let Err(error) = shard.run() {
-                tracing::error!(%error, "a reactor has failed");
-            }
+    fn start(self: &Arc<Self>, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        *lock(&self.count) += 1;
+        let ended = Ended(self.clone());
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let _ended = ended;
+            run();
         })?;
+        lock(&self.started).push(thread);
         Ok(())
     }
 
-    /// Waits for all threads to end. False if that did not happen by `deadline`.
-    fn wait(&self, deadline: Option<Instant>) -> bool {
-        let mut threads = self.lock();
-        while *threads > 0 {
-            let Some(deadline) = deadline else {
-                threads = self.changed.wait(threads).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
+    fn have_ended_by(&self, deadline: Instant) -> bool {
+        let mut count = lock(&self.count);
+        while *count > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            threads = self.changed.wait_timeout(threads, left).unwrap_or_else(PoisonError::into_inner).0;
+            count = self.ended.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, usize> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for all threads to be gone, not only to have nothing to do: what they ran may be unloaded after that.
+    fn join(&self) {
+        let mut started = lock(&self.started);
+        for thread in started.drain(..) {
+            // A thread that panicked has told so already.
+            let _ = thread.join();
+        }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells that a thread has ended, however it ended.
@@ -242,8 +255,8 @@ struct Ended(Arc<Running>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        *self.0.lock() -= 1;
-        self.0.changed.notify_all();
+        *lock(&self.0.count) -= 1;
+        self.0.ended.notify_all();
     }
 }
 
@@ -281,8 +294,11 @@ fn listen(address: SocketAddr) -> Result<Listener, Failure> {
     })
 }
 
-fn sweep(store: &Store) {
-    if let Err(error) = store.sweep() {
-        tracing::warn!(%error, "cannot look for what an earlier process left behind");
+/// Removes what an earlier process left behind.
+fn sweep(store: &Store, stopped: &AtomicBool) {
+    match store.sweep(stopped) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "removed unfinished files of an earlier process"),
+        Err(error) => tracing::warn!(%error, "cannot look for what an earlier process left behind"),
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xferd_engine::{
-    Content, DiskOutcome, Effects, End, Event, Failure, Incoming, Opened, Outgoing, Progress, Session, Wanted, send_small,
+    Content, DiskOutcome, Effects, End, Event, Failure, Incoming, Opened, Outgoing, Progress, Session,
+    Wanted, send_small,
 };
 use xferd_store::{FileAttributes, Listed, Listing, Store, StoreError};
 use xferd_wire::{
-    Committed, Decoder, Digest, Entries, Entry, ErrorCode, Frame, Framed, Get, Hello, Item, List, Put, RemotePath, VERSION,
-    choose_version,
+    Committed, Decoder, Digest, Entries, Entry, ErrorCode, Frame, Framed, Get, Hello, Item, List, Put,
+    RemotePath, VERSION, choose_version,
 };
 
 use crate::log::{HappeningKind, Log};
@@ -39,7 +40,11 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { hello: Duration::from_secs(10), request: Duration::from_secs(60), idle: Duration::from_secs(600) }
+        Self {
+            hello: Duration::from_secs(10),
+            request: Duration::from_secs(60),
+            idle: Duration::from_secs(600),
+        }
     }
 }
 
@@ -100,13 +105,27 @@ struct Arriving {
 
 /// A request that is being worked on.
 enum Waiting {
-    Committing { path: RemotePath, size: u64, digest: Digest },
-    Get { path: RemotePath },
+    Committing {
+        path: RemotePath,
+        size: u64,
+        digest: Digest,
+    },
+    Get {
+        path: RemotePath,
+    },
     /// A listing, how many entries had to be left out of it, and why the first.
-    List { path: RemotePath, left_out: u64, first: Option<Failure> },
-    Tree { path: RemotePath },
+    List {
+        path: RemotePath,
+        left_out: u64,
+        first: Option<Failure>,
+    },
+    Tree {
+        path: RemotePath,
+    },
     /// Given up by the peer, while a worker was busy with it.
-    Cancelled { path: RemotePath },
+    Cancelled {
+        path: RemotePath,
+    },
 }
 
 /// What comes back from the work a session asks for.
@@ -360,7 +379,9 @@ impl ServerSession {
             _ => {}
         }
         if self.puts.contains_key(&request) || self.waiting.contains_key(&request) {
-            return Err(Failure::protocol(format!("request {request} is still under way; number a new one differently")));
+            return Err(Failure::protocol(format!(
+                "request {request} is still under way; number a new one differently"
+            )));
         }
         if self.phase == Phase::Draining {
             self.answer_failure(request, None, shutting_down(), effects);
@@ -406,7 +427,10 @@ impl ServerSession {
                 });
             }
             answer => {
-                return Err(Failure::protocol(format!("frame {:#04x} is for a server to send", answer.opcode())));
+                return Err(Failure::protocol(format!(
+                    "frame {:#04x} is for a server to send",
+                    answer.opcode()
+                )));
             }
         }
         Ok(())
@@ -426,7 +450,8 @@ impl ServerSession {
 
     fn on_put(&mut self, request: u32, put: Put, effects: &mut Fx) {
         if self.puts.len() >= PUTS_ARRIVING_MAX {
-            let message = format!("{}: more than {PUTS_ARRIVING_MAX} files side by side on one connection", put.path);
+            let message =
+                format!("{}: more than {PUTS_ARRIVING_MAX} files side by side on one connection", put.path);
             self.answer_failure(request, Some(put.path), Failure::new(ErrorCode::Limit, message), effects);
             return;
         }
@@ -441,7 +466,9 @@ impl ServerSession {
     }
 
     fn on_extent(&mut self, request: u32, offset: u64, len: u64, effects: &mut Fx) {
-        let Some(Arriving { incoming, .. }) = self.puts.get_mut(&request) else { return effects.discard(len) };
+        let Some(Arriving { incoming, .. }) = self.puts.get_mut(&request) else {
+            return effects.discard(len);
+        };
         let begun = incoming.extent(offset, len, effects);
         if begun.is_err() {
             effects.discard(len);
@@ -479,7 +506,10 @@ impl ServerSession {
     /// While a worker is busy with it the request stays open, or its number could be given to another one, which would
     /// get what the worker brings.
     fn cancel_waiting(&mut self, request: u32, effects: &mut Fx) {
-        let (Some(Waiting::Get { path }) | Some(Waiting::List { path, .. })) = self.waiting.get(&request) else { return };
+        let (Some(Waiting::Get { path }) | Some(Waiting::List { path, .. })) = self.waiting.get(&request)
+        else {
+            return;
+        };
         let path = path.clone();
         if self.drop_idle(request) {
             self.answer_cancelled(request, effects);
@@ -523,7 +553,9 @@ impl ServerSession {
                     self.refuse_if_failed(request, staged, effects);
                 }
             }
-            ServerOutcome::Disk(DiskOutcome::Committed(result)) => self.on_committed(request, result, effects),
+            ServerOutcome::Disk(DiskOutcome::Committed(result)) => {
+                self.on_committed(request, result, effects)
+            }
             ServerOutcome::Disk(DiskOutcome::Dropped) => {}
             ServerOutcome::Disk(DiskOutcome::Hashed(result)) => {
                 let progress = match &mut self.sending {
@@ -546,7 +578,9 @@ impl ServerSession {
                 match result {
                     Ok(Some(entry)) => effects.send(request, &Frame::Entry(entry)),
                     Ok(None) => effects.send(request, &Frame::Done),
-                    Err(error) => self.answer_failure(request, Some(waiting.into_path()), error.into(), effects),
+                    Err(error) => {
+                        self.answer_failure(request, Some(waiting.into_path()), error.into(), effects)
+                    }
                 }
             }
         }
@@ -587,7 +621,9 @@ impl ServerSession {
                     effects.send(request, &Frame::End);
                     self.finish_get(request, Ok(bytes.len() as u64), effects);
                 }
-                Content::Large(source) => self.sending = Some((request, Outgoing::start(request, source, effects))),
+                Content::Large(source) => {
+                    self.sending = Some((request, Outgoing::start(request, source, effects)))
+                }
             }
         }
     }
@@ -618,7 +654,12 @@ impl ServerSession {
         }
     }
 
-    fn on_listed(&mut self, request: u32, result: Result<(Listing, Vec<Listed>), StoreError>, effects: &mut Fx) {
+    fn on_listed(
+        &mut self,
+        request: u32,
+        result: Result<(Listing, Vec<Listed>), StoreError>,
+        effects: &mut Fx,
+    ) {
         let Some(Waiting::List { left_out, first, .. }) = self.waiting.get_mut(&request) else {
             self.listing = None;
             self.answer_cancelled(request, effects);

@@ -9,7 +9,7 @@
 //! ```
 //! # let directory = tempfile::tempdir()?;
 //! use xferd_store::{FileAttributes, Options, Store};
-//! use xferd_wire::{DigestAlgorithm, Mtime, RemotePath};
+//! use xferd_wire::{Mtime, RemotePath};
 //!
 //! let store = Store::open(directory.path(), Options::default())?;
 //! let path = RemotePath::parse("in/hello.txt")?;
@@ -19,8 +19,8 @@
 //! std::os::unix::fs::FileExt::write_all_at(&*staging.file(), b"hello", 0)?;
 //! store.commit(staging, 5, &attributes, false)?;
 //!
-//! let whole = store.read_whole(&path, 1024, DigestAlgorithm::Crc64Nvme)?.expect("five bytes are at most 1024");
-//! assert_eq!(whole.bytes, b"hello");
+//! let source = store.open_source(&path)?;
+//! assert_eq!(source.read(0, source.size())?, b"hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
@@ -43,6 +43,6 @@ pub use digest::{Hasher, SourceDigest};
 pub use error::StoreError;
 pub use listing::{Listed, Listing};
 pub use names::DEPTH_MAX;
-pub use source::{Source, WholeFile};
+pub use source::Source;
 pub use staging::Staging;
 pub use store::{Options, Store};

@@ -5,10 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use xferd_os::{Attributes, file};
-use xferd_wire::{Digest, DigestAlgorithm, Identity, RemotePath};
+use xferd_wire::{Identity, RemotePath};
 
 use crate::attributes::FileAttributes;
-use crate::digest::Hasher;
 use crate::error::{StoreError, shown};
 use crate::names::admit;
 use crate::store::Store;
@@ -86,19 +85,6 @@ impl Source {
     }
 }
 
-/// A small file, read in one go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WholeFile {
-    /// Its content.
-    pub bytes: Vec<u8>,
-    /// Its mode and time.
-    pub attributes: FileAttributes,
-    /// What tells it from other files, and from itself at another time.
-    pub identity: Identity,
-    /// The digest of its content.
-    pub digest: Digest,
-}
-
 impl Store {
     /// Opens the file at `path` for reading. Links are followed as long as they stay beneath the root.
     ///
@@ -109,37 +95,6 @@ impl Store {
         let (file, opened) =
             self.root.open_file(path.as_str()).map_err(|error| StoreError::of(path, error))?;
         Ok(Source { file: Arc::new(file), path: path.clone(), opened })
-    }
-
-    /// Reads the file at `path` if it has at most `bytes_max` bytes, else `None`.
-    ///
-    /// # Errors
-    /// As [`Store::open_source`], and [`StoreError::SourceChanged`] if it was written to meanwhile.
-    pub fn read_whole(
-        &self,
-        path: &RemotePath,
-        bytes_max: usize,
-        algorithm: DigestAlgorithm,
-    ) -> Result<Option<WholeFile>, StoreError> {
-        let source = self.open_source(path)?;
-        let size = match usize::try_from(source.size()) {
-            Ok(size) if size <= bytes_max => size,
-            _ => return Ok(None),
-        };
-        let mut bytes = vec![0; size];
-        source.file.read_exact_at(&mut bytes, 0).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => source.changed(),
-            _ => StoreError::of(path, error),
-        })?;
-        source.verify_unchanged()?;
-        let mut hasher = Hasher::new(algorithm);
-        hasher.update(&bytes);
-        Ok(Some(WholeFile {
-            bytes,
-            attributes: source.attributes(),
-            identity: source.identity(),
-            digest: hasher.finish(),
-        }))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Removing what a killed process left behind.
 
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use xferd_os::{Dir, Kind, file};
 use xferd_wire::RemotePath;
@@ -10,15 +12,18 @@ use crate::names::is_staging_name;
 use crate::store::Store;
 use crate::walk::{Step, Walk};
 
+/// How old a link has to be before it counts as left behind.
+const LINK_AGE: Duration = Duration::from_secs(60);
+
 impl Store {
     /// Removes unfinished files that nobody is writing any more, in the whole tree. Returns how many there were.
     ///
     /// A process that is writing one has it locked; one that was killed has not. What cannot be read is passed over.
-    /// In a read-only store, nothing is done.
+    /// In a read-only store, nothing is done. It ends early once `stopped` is set.
     ///
     /// # Errors
     /// [`StoreError::TooManyFiles`], [`StoreError::Io`], if the tree cannot be read.
-    pub fn sweep(&self) -> Result<u64, StoreError> {
+    pub fn sweep(&self, stopped: &AtomicBool) -> Result<u64, StoreError> {
         if self.options.read_only {
             return Ok(0);
         }
@@ -26,6 +31,9 @@ impl Store {
         let mut walk = self.root.open_dir("").and_then(Walk::new).map_err(failed)?;
         let mut removed = 0;
         while let Some(step) = walk.step().map_err(failed)? {
+            if stopped.load(Ordering::Relaxed) {
+                break;
+            }
             let Step::Name(found) = step else { continue };
             let (Some(name), Some((here, dir))) = (found.name.to_str(), walk.here()) else { continue };
             let kind = found.kind.or_else(|| dir.attributes(name).ok().map(|attributes| attributes.kind));
@@ -41,8 +49,8 @@ impl Store {
                     let Some(_lock) = lock_abandoned(dir, name) else { continue };
                     removed += u64::from(dir.remove_file(name).is_ok());
                 }
-                // A link that was to replace something. It lives for two system calls, and there is nothing to lock.
-                Some(Kind::Symlink) if is_staging_name(name) => {
+                // A link that was to replace something. There is nothing to lock, but it lives for two system calls only.
+                Some(Kind::Symlink) if is_staging_name(name) && is_old(dir, name) => {
                     removed += u64::from(dir.remove_file(name).is_ok());
                 }
                 _ => {}
@@ -56,4 +64,11 @@ impl Store {
 fn lock_abandoned(dir: &Dir, name: &str) -> Option<File> {
     let (opened, _) = dir.open_file(name).ok()?;
     file::try_lock_exclusive(&opened).is_ok_and(|locked| locked).then_some(opened)
+}
+
+fn is_old(dir: &Dir, name: &str) -> bool {
+    let Ok(attributes) = dir.attributes(name) else { return false };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let made = Duration::from_secs(attributes.ctime.seconds.try_into().unwrap_or_default());
+    now.saturating_sub(made) >= LINK_AGE
 }

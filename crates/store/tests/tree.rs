@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 
 use xferd_store::{DEPTH_MAX, FileAttributes, Listed, Options, Store, StoreError};
 use xferd_wire::limits::ENTRIES_MAX;
-use xferd_wire::{DigestAlgorithm, Entry, EntryKind, ErrorCode, LinkTarget, Mtime, RemotePath};
+use xferd_wire::{Entry, EntryKind, ErrorCode, LinkTarget, Mtime, RemotePath};
 
 fn store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
@@ -324,18 +324,17 @@ fn a_source_that_was_replaced_or_removed_is_still_what_it_was() {
 }
 
 #[test]
-fn a_file_is_read_whole_up_to_the_limit_and_not_past_it() {
+fn a_part_of_a_source_is_read_unless_the_source_was_changed() {
     let (_directory, store) = store();
     put(&store, "file", b"12345");
-    let whole = store.read_whole(&path("file"), 5, DigestAlgorithm::Crc64Nvme).unwrap().unwrap();
-    assert_eq!(whole.bytes, b"12345");
-    assert_eq!(whole.attributes, FileAttributes { mode: 0o644, mtime: Mtime { seconds: 7, nanoseconds: 0 } });
-    assert_eq!(whole.identity, store.open_source(&path("file")).unwrap().identity());
-    assert_eq!(whole.digest.algorithm(), DigestAlgorithm::Crc64Nvme);
-    assert_eq!(store.read_whole(&path("file"), 4, DigestAlgorithm::None).unwrap(), None);
-    put(&store, "empty", b"");
-    let empty = store.read_whole(&path("empty"), 0, DigestAlgorithm::None).unwrap().unwrap();
-    assert!(empty.bytes.is_empty());
+    let source = store.open_source(&path("file")).unwrap();
+    assert_eq!(source.read(1, 4).unwrap(), b"234");
+    assert_eq!(source.read(5, 5).unwrap(), b"");
+    assert_eq!(source.read(4, 6).unwrap_err().code(), ErrorCode::SourceChanged);
+    assert_eq!(
+        source.attributes(),
+        FileAttributes { mode: 0o644, mtime: Mtime { seconds: 7, nanoseconds: 0 } }
+    );
 }
 
 #[test]
