@@ -98,8 +98,8 @@ async function network(
   const carry = (from: Socket, to: Socket, isToServer: boolean): void => {
     sockets.add(from)
     from.on('data', (data) => {
-      if (!to.write(data)) from.pause()
       if (!healed) onData(data, from, isToServer)
+      if (!to.write(data)) from.pause()
     })
     to.on('drain', () => from.resume())
     from.on('end', () => to.end())

@@ -322,6 +322,7 @@ impl<S: Session> Conn<S> {
             } else if self.takes_bytes() {
                 self.effects.queued_bytes = self.outbox.queued_bytes();
                 let taken = self.session.on_bytes(&input, &mut self.effects);
+                debug_assert!(taken > 0, "a session that wants bytes takes some");
                 input.advance(taken);
                 self.input = Some(input);
                 self.apply();

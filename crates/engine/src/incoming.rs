@@ -225,3 +225,162 @@ impl Incoming {
         Ok(digest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use tempfile::TempDir;
+    use xferd_store::Options;
+    use xferd_wire::Mtime;
+
+    use super::*;
+    use crate::session::Effect;
+
+    const STAGED_BYTES: u64 = GATHERED_BYTES_MAX + 1;
+
+    struct Rig {
+        root: TempDir,
+        incoming: Incoming,
+        effects: Effects<DiskOutcome>,
+    }
+
+    impl Rig {
+        fn new(size: Option<u64>) -> Self {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::write(root.path().join("x"), b"old").unwrap();
+            let store = Arc::new(Store::open(root.path(), Options::default()).unwrap());
+            let path = RemotePath::parse("x").unwrap();
+            let mut incoming = Incoming::new(7, store, path, size, DigestAlgorithm::Crc64Nvme, true);
+            let mut effects = Effects::default();
+            incoming.start(&mut effects);
+            let mut rig = Self { root, incoming, effects };
+            if let Some(DiskOutcome::Staged(staged)) = rig.work() {
+                rig.incoming.on_staged(staged).unwrap();
+            }
+            rig
+        }
+
+        /// Does the work that was asked for, if any was.
+        fn work(&mut self) -> Option<DiskOutcome> {
+            let mut effects = self.effects.take().into_iter();
+            match (effects.next(), effects.next()) {
+                (None, None) => None,
+                (Some(Effect::Work { key: 7, work }), None) => Some(work()),
+                _ => panic!("one piece of work at a time"),
+            }
+        }
+
+        fn extent(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+            self.incoming.extent(offset, bytes.len() as u64, &mut self.effects)?;
+            if let Some(Effect::Receive { file, offset, len, hasher, .. }) = self.effects.take().pop() {
+                assert_eq!(len, bytes.len() as u64);
+                let mut hasher = hasher.unwrap();
+                hasher.update(bytes);
+                return self.incoming.on_received(Some(hasher), file.write_all_at(bytes, offset));
+            }
+            for byte in bytes {
+                assert_eq!(self.incoming.gather(&[*byte]), 1);
+            }
+            assert_eq!(self.incoming.gather(b"not mine"), 0);
+            Ok(())
+        }
+
+        fn commit(&mut self, size: u64) -> Result<Digest, Failure> {
+            let attributes = FileAttributes { mode: 0o644, mtime: Mtime::default() };
+            let digest = self.incoming.commit(size, attributes, false, &mut self.effects)?;
+            assert!(matches!(self.work(), Some(DiskOutcome::Committed(Ok(())))));
+            Ok(digest)
+        }
+
+        fn stored(&self) -> Vec<u8> {
+            std::fs::read(self.root.path().join("x")).unwrap()
+        }
+    }
+
+    fn digest(bytes: &[u8]) -> Digest {
+        let mut hasher = Hasher::new(DigestAlgorithm::Crc64Nvme);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    fn code(result: Result<impl std::fmt::Debug, Failure>) -> ErrorCode {
+        result.unwrap_err().code
+    }
+
+    /// A gathered file and a staged one, announced and not.
+    const SIZES: [(u64, bool); 4] =
+        [(5, true), (GATHERED_BYTES_MAX, true), (STAGED_BYTES, true), (STAGED_BYTES, false)];
+
+    #[test]
+    fn a_file_that_comes_whole_and_right_takes_the_place_of_the_old_one() {
+        for (size, announced) in SIZES {
+            let bytes = vec![7; size as usize];
+            let mut rig = Rig::new(announced.then_some(size));
+            assert_eq!(rig.incoming.is_gathered(), size <= GATHERED_BYTES_MAX);
+            rig.extent(0, &bytes[..2]).unwrap();
+            rig.extent(2, &bytes[2..]).unwrap();
+            rig.incoming.digest(&digest(&bytes)).unwrap();
+            assert_eq!(rig.stored(), b"old");
+            assert_eq!(rig.commit(size).unwrap(), digest(&bytes));
+            assert!(rig.stored() == bytes);
+            assert_eq!(code(rig.commit(size)), ErrorCode::Protocol, "a second commit");
+        }
+    }
+
+    #[test]
+    fn a_short_file_is_never_committed() {
+        for (size, announced) in SIZES {
+            let short = vec![7; size as usize - 1];
+            let mut rig = Rig::new(announced.then_some(size));
+            rig.extent(0, &short).unwrap();
+            rig.incoming.digest(&digest(&short)).unwrap();
+            assert_eq!(code(rig.commit(size)), ErrorCode::SizeMismatch);
+            if announced {
+                assert_eq!(code(rig.commit(size - 1)), ErrorCode::SizeMismatch);
+            }
+            drop(rig.incoming);
+            assert_eq!(std::fs::read(rig.root.path().join("x")).unwrap(), b"old");
+            assert_eq!(std::fs::read_dir(rig.root.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_order_is_refused() {
+        for (size, announced) in SIZES {
+            let bytes = vec![7; size as usize];
+            let mut rig = Rig::new(announced.then_some(size));
+            assert_eq!(code(rig.extent(1, &bytes[1..])), ErrorCode::Protocol, "a gap");
+            rig.extent(0, &bytes[1..]).unwrap();
+            assert_eq!(code(rig.extent(0, b"x")), ErrorCode::Protocol, "a repetition");
+            if announced {
+                assert_eq!(code(rig.extent(size - 1, b"xx")), ErrorCode::SizeMismatch, "too much");
+            }
+            assert_eq!(
+                code(rig.commit(size - 1)),
+                if announced { ErrorCode::SizeMismatch } else { ErrorCode::Protocol }
+            );
+            rig.incoming.digest(&digest(&bytes[1..])).unwrap();
+            assert_eq!(
+                code(rig.incoming.digest(&digest(&bytes[1..]))),
+                ErrorCode::Protocol,
+                "a second digest"
+            );
+            assert_eq!(code(rig.extent(size - 1, b"x")), ErrorCode::Protocol, "more after the digest");
+            assert_eq!(rig.stored(), b"old");
+        }
+    }
+
+    #[test]
+    fn other_bytes_than_were_sent_are_refused() {
+        for (size, announced) in SIZES {
+            let bytes = vec![7; size as usize];
+            let mut rig = Rig::new(announced.then_some(size));
+            rig.extent(0, &bytes).unwrap();
+            assert_eq!(code(rig.incoming.digest(&Digest::NONE)), ErrorCode::Protocol);
+            assert_eq!(code(rig.incoming.digest(&digest(b"other"))), ErrorCode::DigestMismatch);
+            assert_eq!(code(rig.commit(size)), ErrorCode::Protocol);
+            assert_eq!(rig.stored(), b"old");
+        }
+    }
+}

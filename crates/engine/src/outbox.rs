@@ -172,3 +172,121 @@ impl Outbox {
         Sent::SourceShort(key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::sync::Arc;
+
+    use xferd_os::net::Socket;
+    use xferd_reactor::{Driver, Limits, MioDriver};
+
+    use super::*;
+    use crate::work::Batch;
+
+    const HIGH: u64 = Effects::<()>::SEND_QUEUE_HIGH_BYTES;
+
+    /// An outbox, and the driver's part.
+    struct Rig {
+        outbox: Outbox,
+        sock: SockRef,
+        source: SendSource,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let socket = Socket::connect(listener.local_addr().unwrap()).unwrap();
+            let mut driver: MioDriver<Batch<()>> = MioDriver::new(Limits::default(), None).unwrap();
+            let source = SendSource::File(Arc::new(tempfile::tempfile().unwrap()));
+            Self { outbox: Outbox::default(), sock: driver.register(socket).unwrap(), source }
+        }
+
+        /// Has the next operation move at most `bytes`; says what it was.
+        fn send(&mut self, bytes: u32) -> (String, Sent) {
+            let op: Op<()> = self.outbox.next_op(self.sock).expect("something to send");
+            assert!(self.outbox.next_op::<()>(self.sock).is_none(), "one operation at a time");
+            match op {
+                Op::Send { mut buf, more, .. } => {
+                    let moved = (buf.remaining().len() as u32).min(bytes);
+                    let what = format!("{} more={more}", buf.remaining().escape_ascii());
+                    buf.advance(moved as usize);
+                    (what, self.outbox.on_done(Ok(moved), Some(buf)))
+                }
+                Op::SendFile { offset, len, .. } => {
+                    (format!("file {offset}+{len}"), self.outbox.on_done(Ok(len.min(bytes)), None))
+                }
+                _ => panic!("neither bytes nor a file"),
+            }
+        }
+    }
+
+    #[test]
+    fn all_is_sent_in_order_however_little_moves_at_a_time() {
+        let mut rig = Rig::new();
+        rig.outbox.push_bytes(b"ab".to_vec());
+        rig.outbox.push_bytes(b"cd".to_vec());
+        rig.outbox.push_extent(7, rig.source.clone(), 100, 5);
+        rig.outbox.push_bytes(b"e".to_vec());
+        for expected in ["abcd more=true", "d more=true", "file 100+5", "file 103+2", "e more=false"] {
+            assert!(!rig.outbox.is_empty());
+            let (what, sent) = rig.send(3);
+            assert_eq!(what, expected);
+            assert_eq!(matches!(sent, Sent::Extent(7)), expected == "file 103+2");
+        }
+        assert!(rig.outbox.is_empty());
+        assert_eq!((rig.outbox.queued_bytes(), rig.outbox.held_bytes), (0, 0));
+        assert!(rig.outbox.next_op::<()>(rig.sock).is_none());
+    }
+
+    #[test]
+    fn an_extent_whose_file_is_short_is_filled_up_with_zeros() {
+        let mut rig = Rig::new();
+        rig.outbox.push_extent(7, rig.source.clone(), 0, ZEROS_BYTES + 5);
+        assert!(matches!(rig.send(2), (_, Sent::Part)));
+        let _: Op<()> = rig.outbox.next_op(rig.sock).unwrap();
+        let short = rig.outbox.on_done(Err(io::ErrorKind::UnexpectedEof.into()), None);
+        assert!(matches!(short, Sent::SourceShort(7)));
+        let mut zeros = 0;
+        while !rig.outbox.is_empty() {
+            let (what, sent) = rig.send(1000);
+            assert!(what.starts_with("\\x00") && matches!(sent, Sent::Part));
+            zeros += 1000;
+        }
+        assert!((ZEROS_BYTES + 3..ZEROS_BYTES + 2000).contains(&zeros));
+        assert_eq!(rig.outbox.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn it_is_full_by_bytes_in_memory_or_by_parts_and_not_by_bytes_of_files() {
+        let mut rig = Rig::new();
+        rig.outbox.push_extent(7, rig.source.clone(), 0, u64::from(u32::MAX));
+        rig.outbox.push_bytes(vec![0; HIGH as usize - 1]);
+        assert!(!rig.outbox.is_full());
+        rig.outbox.push_bytes(vec![0]);
+        assert!(rig.outbox.is_full());
+
+        let mut rig = Rig::new();
+        for _ in 0..PARTS_MAX {
+            assert!(!rig.outbox.is_full());
+            rig.outbox.push_extent(7, rig.source.clone(), 0, 1);
+        }
+        assert!(rig.outbox.is_full());
+        rig.send(1);
+        assert!(!rig.outbox.is_full());
+    }
+
+    #[test]
+    fn it_tells_once_that_it_has_drained() {
+        let mut rig = Rig::new();
+        rig.outbox.push_bytes(vec![0; HIGH as usize - 1]);
+        rig.send(u32::MAX);
+        assert!(!rig.outbox.has_drained(), "it was not congested");
+        rig.outbox.push_extent(7, rig.source.clone(), 0, HIGH);
+        rig.send((HIGH - Effects::<()>::SEND_QUEUE_LOW_BYTES) as u32);
+        assert!(!rig.outbox.has_drained());
+        rig.send(1);
+        assert!(rig.outbox.has_drained());
+        assert!(!rig.outbox.has_drained());
+    }
+}

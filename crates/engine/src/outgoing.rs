@@ -182,3 +182,107 @@ impl Outgoing {
         Progress::Moving
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+
+    use tempfile::TempDir;
+    use xferd_store::{Hasher, Options, Store};
+    use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
+
+    use super::*;
+    use crate::open::{Content, Opened, Wanted};
+    use crate::session::Effect;
+
+    const SIZE: u64 = 3 * EXTENT_BYTES + 5;
+
+    /// A large file in a directory, opened from `start` on.
+    fn open(start: u64) -> (TempDir, Arc<OpenSource>) {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("x"), vec![7; SIZE as usize]).unwrap();
+        let store = Store::open(root.path(), Options::default()).unwrap();
+        let wanted = Wanted { start, end: None, digest: DigestAlgorithm::Crc64Nvme, mapped: false };
+        match Opened::open(&store, &RemotePath::parse("x").unwrap(), &wanted).unwrap().content {
+            Content::Large(source) => (root, source),
+            Content::Small(..) => panic!("the file is large"),
+        }
+    }
+
+    /// Sends all of `source`; `change` happens once everything has left. How it ended, and the extents.
+    fn send(source: Arc<OpenSource>, change: impl FnOnce()) -> (Progress, Vec<(u64, u64)>) {
+        let mut effects = Effects::<DiskOutcome>::default();
+        let mut outgoing = Outgoing::start(7, source, &mut effects);
+        let (mut extents, mut change) = (Vec::new(), Some(change));
+        let (mut leaving, mut works) = (0, VecDeque::new());
+        loop {
+            for effect in effects.take() {
+                match effect {
+                    Effect::SendExtent { key: 7, offset, len, .. } => {
+                        extents.push((offset, len));
+                        leaving += 1;
+                    }
+                    Effect::Work { key: 7, work } => works.push_back(work),
+                    Effect::Send(_) => {}
+                    _ => panic!("nothing else is to be done"),
+                }
+            }
+            assert!(leaving <= EXTENTS_AHEAD);
+            let progress = if leaving > 0 {
+                leaving -= 1;
+                outgoing.on_sent(&mut effects)
+            } else {
+                if let Some(change) = change.take() {
+                    change();
+                }
+                match works.pop_front().expect("something is under way")() {
+                    DiskOutcome::Hashed(result) => outgoing.on_hashed(result, &mut effects),
+                    DiskOutcome::Verified(result) => outgoing.on_verified(result),
+                    other => panic!("{other:?}"),
+                }
+            };
+            if !matches!(progress, Progress::Moving) {
+                return (progress, extents);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_leaves_in_extents_without_gaps_and_then_its_digest() {
+        for start in [0, 1, EXTENT_BYTES, SIZE - GATHERED] {
+            let (_root, source) = open(start);
+            let (progress, extents) = send(source, || {});
+            let mut hasher = Hasher::new(DigestAlgorithm::Crc64Nvme);
+            hasher.update(&vec![7; (SIZE - start) as usize]);
+            assert!(
+                matches!(progress, Progress::Complete(digest) if digest == hasher.finish()),
+                "{progress:?}"
+            );
+            let end = extents.iter().fold(start, |at, (offset, len)| {
+                assert_eq!(*offset, at);
+                at + len
+            });
+            assert_eq!(end, SIZE);
+        }
+    }
+
+    /// One byte more than is read at once.
+    const GATHERED: u64 = crate::incoming::GATHERED_BYTES_MAX + 1;
+
+    #[test]
+    fn a_file_that_changed_while_it_was_sent_is_never_complete() {
+        let change = |len: u64| {
+            let (root, source) = open(0);
+            let change =
+                || OpenOptions::new().write(true).open(root.path().join("x")).unwrap().set_len(len).unwrap();
+            send(source, change).0
+        };
+        for len in [0, SIZE - 1, SIZE + 1] {
+            let progress = change(len);
+            assert!(
+                matches!(&progress, Progress::Failed(failure) if failure.code == ErrorCode::SourceChanged),
+                "{progress:?}"
+            );
+        }
+    }
+}

@@ -379,3 +379,6 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
 
 /// Addresses one shard may listen on.
 pub const LISTENERS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

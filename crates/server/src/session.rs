@@ -804,3 +804,6 @@ fn push_entry(request: u32, entries: &mut Entries, entry: Entry, effects: &mut F
         let _ = entries.push(entry);
     }
 }
+
+#[cfg(test)]
+mod tests;

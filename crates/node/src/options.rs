@@ -1,0 +1,224 @@
+//! What comes from JavaScript as plain objects, and the specifications it becomes.
+
+use std::time::{Duration, SystemTime};
+
+use napi_derive::napi;
+use xferd_client::{PullSpec, PushSpec, Selection, Sources, WriteSpec};
+use xferd_engine::Failure;
+use xferd_server::Config;
+use xferd_wire::{DigestAlgorithm, ErrorCode, Mtime, RemotePath};
+
+use crate::address;
+
+/// How to serve; what is left out is as [`Config::new`] has it.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct RawServerOptions {
+    pub root: String,
+    pub listen: Vec<String>,
+    pub io_threads: Option<u32>,
+    pub workers: Option<u32>,
+    pub durable: Option<bool>,
+    pub read_only: Option<bool>,
+    pub insecure: Option<bool>,
+    pub max_connections: Option<u32>,
+}
+
+impl TryFrom<RawServerOptions> for Config {
+    type Error = Failure;
+
+    fn try_from(options: RawServerOptions) -> Result<Self, Failure> {
+        let config = Config::new(options.root);
+        Ok(Config {
+            listen: options.listen.iter().map(|text| address::parse(text)).collect::<Result<_, _>>()?,
+            io_threads: options.io_threads.map_or(config.io_threads, |threads| threads as usize),
+            workers: options.workers.map_or(config.workers, |threads| threads as usize),
+            durable: options.durable.unwrap_or(config.durable),
+            read_only: options.read_only.unwrap_or(config.read_only),
+            insecure: options.insecure.unwrap_or(config.insecure),
+            connections_max: options.max_connections.map_or(config.connections_max, |count| count as usize),
+            ..config
+        })
+    }
+}
+
+/// How to work as a client; what is left out is as [`xferd_client::Config`] has it.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct RawClientOptions {
+    pub timeout_ms: Option<f64>,
+    pub workers: Option<u32>,
+}
+
+impl TryFrom<RawClientOptions> for xferd_client::Config {
+    type Error = Failure;
+
+    fn try_from(options: RawClientOptions) -> Result<Self, Failure> {
+        let config = xferd_client::Config::default();
+        Ok(Self {
+            workers: options.workers.map_or(config.workers, |threads| threads as usize),
+            patience: options.timeout_ms.map_or(Ok(config.patience), |ms| duration("timeoutMs", ms))?,
+        })
+    }
+}
+
+/// How to push or pull; what is left out is one copy by one connection, with the default digest.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct RawTransferOptions {
+    pub clients: Option<u32>,
+    pub streams: Option<u32>,
+    pub mmap: Option<bool>,
+    pub digest: Option<String>,
+    pub durable: Option<bool>,
+    pub include: Option<Vec<String>>,
+    pub exclude: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+}
+
+impl RawTransferOptions {
+    pub(crate) fn push(
+        self,
+        sources: Vec<String>,
+        target: &str,
+        into_target: bool,
+    ) -> Result<PushSpec, Failure> {
+        Ok(PushSpec {
+            sources: Sources {
+                paths: sources.into_iter().map(Into::into).collect(),
+                target: remote(target)?,
+                into_target,
+                selection: self.selection()?,
+                digest: digest(self.digest.as_deref())?,
+                mapped: self.mmap.unwrap_or(false),
+            },
+            clients: self.clients.unwrap_or(1) as usize,
+            streams: self.streams.unwrap_or(1) as usize,
+            durable: self.durable.unwrap_or(false),
+            dry_run: self.dry_run.unwrap_or(false),
+        })
+    }
+
+    /// To pull `paths`.
+    pub(crate) fn pull(self, paths: &[String], destination: String) -> Result<PullSpec, Failure> {
+        Ok(PullSpec {
+            paths: paths.iter().map(|path| remote(path)).collect::<Result<_, _>>()?,
+            destination: destination.into(),
+            selection: self.selection()?,
+            clients: self.clients.unwrap_or(1) as usize,
+            streams: self.streams.unwrap_or(1) as usize,
+            digest: digest(self.digest.as_deref())?,
+            durable: self.durable.unwrap_or(false),
+            dry_run: self.dry_run.unwrap_or(false),
+        })
+    }
+
+    fn selection(&self) -> Result<Selection, Failure> {
+        Selection::new(
+            self.include.as_deref().unwrap_or_default(),
+            self.exclude.as_deref().unwrap_or_default(),
+        )
+    }
+}
+
+/// How to write a file from a stream.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct RawWriteOptions {
+    pub durable: Option<bool>,
+    pub digest: Option<String>,
+}
+
+impl RawWriteOptions {
+    /// To write `path` as of now.
+    pub(crate) fn write(self, path: &str) -> Result<WriteSpec, Failure> {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(WriteSpec {
+            path: remote(path)?,
+            mode: STREAMED_FILE_MODE,
+            mtime: Mtime {
+                seconds: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX),
+                nanoseconds: since_1970.subsec_nanos(),
+            },
+            digest: digest(self.digest.as_deref())?,
+            durable: self.durable.unwrap_or(false),
+        })
+    }
+}
+
+/// Checks a path as people spell it.
+pub(crate) fn remote(path: &str) -> Result<RemotePath, Failure> {
+    RemotePath::from_user(path).map_err(|error| Failure::new(ErrorCode::BadPath, error.to_string()))
+}
+
+/// Checks a time to wait.
+pub(crate) fn duration(name: &str, ms: f64) -> Result<Duration, Failure> {
+    if (0.0..=DURATION_MS_MAX).contains(&ms) {
+        return Ok(Duration::from_secs_f64(ms / 1e3));
+    }
+    Err(Failure::new(
+        ErrorCode::InvalidArgument,
+        format!("{name} is {ms}; give milliseconds, 0 to {DURATION_MS_MAX}"),
+    ))
+}
+
+fn digest(name: Option<&str>) -> Result<DigestAlgorithm, Failure> {
+    let Some(name) = name else { return Ok(DigestAlgorithm::Crc64Nvme) };
+    DigestAlgorithm::from_name(name).ok_or_else(|| {
+        let names = DigestAlgorithm::ALL.map(DigestAlgorithm::name).join(", ");
+        Failure::new(
+            ErrorCode::InvalidArgument,
+            format!("there is no digest {name:?}; choose one of {names}"),
+        )
+    })
+}
+
+/// What `open(2)` gives a new file under the usual umask; a stream has no mode of its own.
+const STREAMED_FILE_MODE: u32 = 0o644;
+
+/// The longest delay of a timer in Node, about 25 days.
+const DURATION_MS_MAX: f64 = i32::MAX as f64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_of_the_options_has_its_default() {
+        let config = Config::try_from(RawServerOptions {
+            root: "r".into(),
+            listen: vec!["xfer://127.0.0.1:0".into()],
+            workers: Some(3),
+            ..RawServerOptions::default()
+        });
+        let (config, default) = (config.unwrap(), Config::new("r"));
+        assert_eq!(
+            (config.io_threads, config.connections_max),
+            (default.io_threads, default.connections_max)
+        );
+        assert_eq!(config.workers, 3);
+
+        let push = RawTransferOptions::default().push(vec!["a".into()], "//in/./b/", false).unwrap();
+        assert_eq!((push.clients, push.streams, push.durable, push.dry_run), (1, 1, false, false));
+        assert_eq!((push.sources.target.as_str(), push.sources.digest), ("in/b", DigestAlgorithm::Crc64Nvme));
+    }
+
+    #[test]
+    fn an_option_that_makes_no_sense_is_named() {
+        let named = |failure: Failure, code: ErrorCode, word: &str| {
+            assert_eq!(failure.code, code);
+            assert!(failure.message.contains(word), "{}", failure.message);
+        };
+        let options = || RawTransferOptions { digest: Some("md5".into()), ..RawTransferOptions::default() };
+        named(options().push(Vec::new(), "", true).unwrap_err(), ErrorCode::InvalidArgument, "md5");
+        named(options().pull(&["../x".into()], String::new()).unwrap_err(), ErrorCode::BadPath, "../x");
+        for ms in [-1.0, f64::NAN, f64::INFINITY, DURATION_MS_MAX + 1.0] {
+            named(duration("graceMs", ms).unwrap_err(), ErrorCode::InvalidArgument, "graceMs");
+        }
+        assert_eq!(duration("graceMs", DURATION_MS_MAX).unwrap(), Duration::from_millis(i32::MAX as u64));
+    }
+}

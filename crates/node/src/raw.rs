@@ -1,0 +1,230 @@
+//! What goes to JavaScript as plain objects, and what it is on this side.
+//!
+//! Counts and sizes become doubles, which are exact up to 2^53 (9 PB).
+
+use napi::bindgen_prelude::Buffer;
+use napi_derive::napi;
+use xferd_client::{FileFailure, Receipt, TransferProgress};
+use xferd_engine::Failure;
+use xferd_server::{Happening, HappeningKind, Stats};
+use xferd_wire::{Entry, EntryKind};
+
+use crate::calls::{Completion, Outcome};
+
+/// Why something failed.
+#[napi(object, object_from_js = false)]
+pub struct RawError {
+    /// The name of an [`ErrorCode`](xferd_wire::ErrorCode).
+    pub code: &'static str,
+    /// Names the thing and the remedy.
+    pub message: String,
+    /// Whether the same may succeed later.
+    pub retryable: bool,
+}
+
+impl From<Failure> for RawError {
+    fn from(Failure { code, message, retryable }: Failure) -> Self {
+        Self { code: code.name(), message, retryable }
+    }
+}
+
+/// What there is under a name on the server.
+#[napi(object, object_from_js = false)]
+pub struct RawEntry {
+    /// From the directory that was listed; the whole path if it was asked for by name.
+    pub path: String,
+    /// `file`, `directory`, `symlink` or `other`.
+    pub kind: &'static str,
+    /// Bytes of a file.
+    pub size: f64,
+    /// Permission bits.
+    pub mode: u32,
+    /// When it last changed, in milliseconds since 1970.
+    pub mtime_ms: f64,
+    /// Where a link points, if that is UTF-8.
+    pub link_target: Option<String>,
+}
+
+impl From<Entry> for RawEntry {
+    fn from(entry: Entry) -> Self {
+        Self {
+            path: entry.path.to_string(),
+            kind: match entry.kind {
+                EntryKind::File => "file",
+                EntryKind::Directory => "directory",
+                EntryKind::Symlink => "symlink",
+                EntryKind::Other => "other",
+            },
+            size: entry.size as f64,
+            mode: entry.mode,
+            mtime_ms: entry.mtime.seconds as f64 * 1e3 + f64::from(entry.mtime.nanoseconds) / 1e6,
+            link_target: entry.link_target.map(|target| target.to_string()),
+        }
+    }
+}
+
+/// A file that could not be transferred.
+#[napi(object, object_from_js = false)]
+pub struct RawFailure {
+    /// Which.
+    pub path: String,
+    /// Why.
+    pub error: RawError,
+}
+
+impl From<FileFailure> for RawFailure {
+    fn from(FileFailure { path, failure }: FileFailure) -> Self {
+        Self { path, error: failure.into() }
+    }
+}
+
+/// What a transfer came to; the fields are those of [`Receipt`].
+#[napi(object, object_from_js = false)]
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct RawReceipt {
+    pub files: f64,
+    pub directories: f64,
+    pub links: f64,
+    pub bytes: f64,
+    pub skipped: f64,
+    pub digest: Option<String>,
+    pub seconds: f64,
+    pub failed: f64,
+    pub failures: Vec<RawFailure>,
+}
+
+impl From<Receipt> for RawReceipt {
+    fn from(receipt: Receipt) -> Self {
+        Self {
+            files: receipt.files as f64,
+            directories: receipt.directories as f64,
+            links: receipt.links as f64,
+            bytes: receipt.bytes as f64,
+            skipped: receipt.skipped as f64,
+            digest: receipt.digest.map(|digest| digest.to_string()),
+            seconds: receipt.elapsed.as_secs_f64(),
+            failed: receipt.failed as f64,
+            failures: receipt.failures.into_iter().map(RawFailure::from).collect(),
+        }
+    }
+}
+
+/// The answer to one call: an error, or whichever of the other fields the call is about.
+#[napi(object, object_from_js = false)]
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct RawCompletion {
+    pub id: i64,
+    pub error: Option<RawError>,
+    pub receipt: Option<RawReceipt>,
+    pub entries: Option<Vec<RawEntry>>,
+    pub entry: Option<RawEntry>,
+    pub chunk: Option<Buffer>,
+    pub end: Option<bool>,
+    pub size: Option<f64>,
+}
+
+impl From<Completion> for RawCompletion {
+    fn from(Completion { id, result, .. }: Completion) -> Self {
+        let nothing = Self { id, ..Self::default() };
+        match result {
+            Err(failure) => Self { error: Some(failure.into()), ..nothing },
+            Ok(Outcome::Done | Outcome::Taken) => nothing,
+            Ok(Outcome::Entry(entry)) => Self { entry: Some(entry.into()), ..nothing },
+            Ok(Outcome::Entries(entries, missing)) => Self {
+                entries: Some(entries.into_iter().map(RawEntry::from).collect()),
+                error: missing.map(RawError::from),
+                ..nothing
+            },
+            Ok(Outcome::Receipt(receipt)) => Self { receipt: Some(receipt.into()), ..nothing },
+            Ok(Outcome::Opened(bytes)) => Self { size: bytes.map(|bytes| bytes as f64), ..nothing },
+            Ok(Outcome::Chunk(bytes)) => Self { chunk: Some(bytes.into()), ..nothing },
+            Ok(Outcome::End) => Self { end: Some(true), ..nothing },
+        }
+    }
+}
+
+/// How far a transfer has come; the fields are those of [`TransferProgress`].
+#[napi(object, object_from_js = false)]
+#[allow(missing_docs)]
+pub struct RawProgress {
+    pub bytes: f64,
+    pub total_bytes: f64,
+    pub files: f64,
+    pub total_files: f64,
+    pub total_known: bool,
+}
+
+impl From<TransferProgress> for RawProgress {
+    fn from(progress: TransferProgress) -> Self {
+        Self {
+            bytes: progress.bytes as f64,
+            total_bytes: progress.total_bytes as f64,
+            files: progress.files as f64,
+            total_files: progress.total_files as f64,
+            total_known: progress.total_known,
+        }
+    }
+}
+
+/// A server's counters; the fields are those of [`Stats`].
+#[napi(object, object_from_js = false)]
+#[allow(missing_docs)]
+pub struct RawServerStats {
+    pub connections: f64,
+    pub accepted: f64,
+    pub files_received: f64,
+    pub files_sent: f64,
+    pub bytes_received: f64,
+    pub bytes_sent: f64,
+    pub errors: f64,
+}
+
+impl From<Stats> for RawServerStats {
+    fn from(stats: Stats) -> Self {
+        Self {
+            connections: stats.connections as f64,
+            accepted: stats.accepted as f64,
+            files_received: stats.files_received as f64,
+            files_sent: stats.files_sent as f64,
+            bytes_received: stats.bytes_received as f64,
+            bytes_sent: stats.bytes_sent as f64,
+            errors: stats.errors as f64,
+        }
+    }
+}
+
+/// Something that happened on a server.
+#[napi(object, object_from_js = false)]
+pub struct RawServerEvent {
+    /// `accepted`, `closed`, `stored`, `sent` or `failed`.
+    pub event: &'static str,
+    /// On whose connection.
+    pub peer: String,
+    /// What it was about, if about a path.
+    pub path: Option<String>,
+    /// Bytes of what was stored or sent.
+    pub bytes: Option<f64>,
+    /// Why it failed.
+    pub error: Option<RawError>,
+}
+
+impl From<Happening> for RawServerEvent {
+    fn from(Happening { peer, kind }: Happening) -> Self {
+        let (event, path, bytes, failure) = match kind {
+            HappeningKind::Accepted => ("accepted", None, None, None),
+            HappeningKind::Closed => ("closed", None, None, None),
+            HappeningKind::Stored { path, bytes } => ("stored", Some(path), Some(bytes), None),
+            HappeningKind::Sent { path, bytes } => ("sent", Some(path), Some(bytes), None),
+            HappeningKind::Failed { path, failure } => ("failed", path, None, Some(failure)),
+        };
+        Self {
+            event,
+            peer: peer.to_string(),
+            path: path.map(|path| path.to_string()),
+            bytes: bytes.map(|bytes| bytes as f64),
+            error: failure.map(RawError::from),
+        }
+    }
+}
