@@ -53,6 +53,34 @@ test('a process whose server was closed exits by itself', async (t) => {
   t.deepEqual([code, signal], [0, null], stderr)
 })
 
+test('a closed server and a closed client are let go', async (t) => {
+  const { code, stdout, stderr } = await runScript(
+    `${IMPORT}
+    import { setFlagsFromString } from 'node:v8'
+    import { runInNewContext } from 'node:vm'
+    setFlagsFromString('--expose-gc')
+    const gc = runInNewContext('gc')
+    const pause = () => new Promise((resolve) => setTimeout(resolve, 10))
+    const held = []
+    const use = async () => {
+      const server = await serve({ root: args[0], listen: ['xfer://127.0.0.1:0'] })
+      const client = await connect(server.addresses[0])
+      await client.list()
+      await client.close()
+      await server.close()
+      held.push(new WeakRef(server), new WeakRef(client))
+    }
+    for (let round = 0; round < 20; round++) await use()
+    for (let tries = 0; tries < 100 && held.some((ref) => ref.deref()); tries++) {
+      await pause()
+      gc()
+    }
+    console.log(held.filter((ref) => ref.deref()).length)`,
+    folder(t),
+  )
+  t.deepEqual([code, stdout.trim()], [0, '0'], stderr)
+})
+
 test('a listening server keeps its process alive', async (t) => {
   const root = folder(t)
   const child = startScript(

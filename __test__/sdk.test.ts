@@ -271,3 +271,9 @@ test('calls on a closed client fail, and closing it again does not', async (t) =
   await client.close()
   await t.throwsAsync(() => client.stat(''), { instanceOf: XferdError })
 })
+
+test('a host without an address is named', async (t) => {
+  const error = await t.throwsAsync<XferdError>(() => connect('xfer://no-such-host.invalid'))
+  t.true(['NOT_FOUND', 'CONNECTION_REFUSED'].includes(error?.code ?? ''), error?.code)
+  t.regex(error?.message ?? '', /no-such-host\.invalid/)
+})

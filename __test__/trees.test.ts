@@ -11,7 +11,7 @@ import {
 import { join } from 'node:path'
 import test from 'ava'
 import type { XferdError } from 'xferd'
-import { namesBelow, pair, randomFile, sameContent } from './fixture.js'
+import { address, namesBelow, pair, randomFile, sameContent, xferd } from './fixture.js'
 
 /** A tree with one of everything: sizes from none to several buffers, depth, modes, old times, links, hard names. */
 function plant(tree: string): void {
@@ -93,6 +93,22 @@ test('a name that is not UTF-8 is a clear error, and the rest arrives', async (t
   t.is(error?.receipt?.failures[0]?.error.code, 'NAME_NOT_UTF8')
   t.regex(error?.message ?? '', /bad-/)
   t.deepEqual(namesBelow(root), ['copy', 'copy/good'])
+})
+
+test('a listing shows what it can and says what it cannot', async (t) => {
+  const { root, server, client } = await pair(t)
+  randomFile(join(root, 'good'), 10)
+  writeFileSync(Buffer.concat([Buffer.from(join(root, 'bad-')), Buffer.of(0xff)]), 'x')
+  const error = await t.throwsAsync<XferdError>(async () => client.list(), { code: 'PARTIAL' })
+  t.deepEqual(
+    error?.entries?.map(({ path }) => path),
+    ['good'],
+  )
+  t.regex(error?.message ?? '', /bad-/)
+  const { code, stdout, stderr } = await xferd('ls', address(server))
+  t.is(code, 6)
+  t.regex(stdout, /good/)
+  t.regex(stderr, /bad-/)
 })
 
 test('globs choose what is transferred', async (t) => {

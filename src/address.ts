@@ -1,3 +1,5 @@
+import { lookup } from 'node:dns/promises'
+import { isIP } from 'node:net'
 import { XferdError } from './error.js'
 
 /** Where a server listens unless told otherwise. */
@@ -37,6 +39,27 @@ export class Address {
   /** The server alone: `xfer://HOST:PORT`. */
   get server(): string {
     return `xfer://${this.host}:${this.port}`
+  }
+
+  /**
+   * The same with an IP address for its host.
+   *
+   * @throws {XferdError} `NOT_FOUND` if there is no such host, `CONNECTION_REFUSED` if nobody can be asked now
+   */
+  async resolve(): Promise<Address> {
+    if (this.host.startsWith('[') || isIP(this.host) || this.host === 'localhost') return this
+    try {
+      // The first address is the one to use, and more servers listen on IPv4 alone than on IPv6 alone.
+      const { address, family } = await lookup(this.host, { verbatim: false })
+      return new Address(family === 6 ? `[${address}]` : address, this.port, this.path)
+    } catch (cause) {
+      const isUnknown = (cause as NodeJS.ErrnoException).code === 'ENOTFOUND'
+      throw new XferdError(
+        isUnknown ? 'NOT_FOUND' : 'CONNECTION_REFUSED',
+        `no address is known for the host ${this.host}; check its name and this machine's name service`,
+        { cause, retryable: !isUnknown },
+      )
+    }
   }
 
   toString(): string {

@@ -49,10 +49,10 @@ export type PullOptions = TransferOptions
 /**
  * Connects to the server at `address`, `xfer://HOST[:PORT]`.
  *
- * @throws {XferdError} `CONNECTION_REFUSED`, `TIMEOUT`, `VERSION`, `INVALID_ARGUMENT`, `ABORTED` …
+ * @throws {XferdError} `CONNECTION_REFUSED`, `NOT_FOUND` for a host without an address, `TIMEOUT`, `VERSION`, `INVALID_ARGUMENT`, `ABORTED` …
  */
 export async function connect(address: string, { signal, ...options }: ConnectOptions = {}): Promise<Client> {
-  const { server } = Address.parse(address)
+  const { server } = await Address.parse(address).resolve()
   const calls = new Completions()
   const { client, error } = native().openClient(server, options, calls.wake)
   if (!client) throw error ? errorFrom(error) : new XferdError('INTERNAL', 'the addon opened no client')
@@ -61,9 +61,10 @@ export async function connect(address: string, { signal, ...options }: ConnectOp
     await calls.call(() => client.connect(), signal)
   } catch (error) {
     await calls.call(() => client.close())
+    calls.close()
     throw error
   }
-  return new Client(server, client, calls)
+  return new Client(Address.parse(address).server, client, calls)
 }
 
 /**
@@ -130,7 +131,12 @@ export class Client implements AsyncDisposable {
     return this.writeStream(path, options).toWeb()
   }
 
-  /** What is in a directory; the server's root unless given. */
+  /**
+   * What is in a directory; the server's root unless given.
+   *
+   * @throws {XferdError} `PARTIAL` if something in it has no place in a listing, such as a name that is not UTF-8; the rest is
+   * in `error.entries`
+   */
   async list(
     directory = '',
     { recursive = false, signal }: CallOptions & { recursive?: boolean } = {},
@@ -164,7 +170,7 @@ export class Client implements AsyncDisposable {
 
   /** Ends what is under way, with `ABORTED`, and disconnects. */
   async close(): Promise<void> {
-    this.#closed ??= this.#calls.call(() => this.#client.close())
+    this.#closed ??= this.#calls.call(() => this.#client.close()).finally(() => this.#calls.close())
     await this.#closed
   }
 

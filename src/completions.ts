@@ -1,5 +1,6 @@
-import { aborted, errorFrom, type XferdError } from './error.js'
-import type { RawCompletion } from './native.js'
+import { entryFrom } from './entry.js'
+import { aborted, errorFrom, XferdError } from './error.js'
+import type { RawCompletion, RawError } from './native.js'
 
 /** The native object whose calls are answered here. */
 interface Source {
@@ -10,6 +11,7 @@ interface Source {
 /** Matches the completions of one native object to the calls that wait for them. */
 export class Completions {
   #source: Source | undefined
+  #closed = false
   readonly #calls = new Map<number, (completion: RawCompletion) => void>()
 
   /** Hands out what has been completed. The native side calls it whenever something has. */
@@ -19,11 +21,23 @@ export class Completions {
       this.#calls.delete(completion.id)
       answer?.(completion)
     }
+    this.#letGo()
   }
 
   /** Names the object to drain. It exists only after it was given {@link wake}. */
   attach(source: Source): void {
     this.#source = source
+  }
+
+  /** The object was closed: no call begins any more, and it is let go once all are answered. */
+  close(): void {
+    this.#closed = true
+    this.#letGo()
+  }
+
+  /** The addon holds on to {@link wake} for good, and with it to what it leads to. */
+  #letGo(): void {
+    if (this.#closed && this.#calls.size === 0) this.#source = undefined
   }
 
   /**
@@ -34,16 +48,18 @@ export class Completions {
    */
   async call(begin: () => number, signal?: AbortSignal): Promise<RawCompletion> {
     if (signal?.aborted) throw aborted(signal.reason)
+    if (this.#closed) throw new XferdError('ABORTED', 'it was closed before')
     const id = begin()
     const cancel = (): void => this.#source?.cancel?.(id)
     signal?.addEventListener('abort', cancel, { once: true })
     const completion = await new Promise<RawCompletion>((resolve) => this.#calls.set(id, resolve))
     signal?.removeEventListener('abort', cancel)
-    if (completion.error) throw failure(completion.error, signal)
+    if (completion.error) throw failure(completion, completion.error, signal)
     return completion
   }
 }
 
-function failure(error: NonNullable<RawCompletion['error']>, signal?: AbortSignal): XferdError {
-  return error.code === 'ABORTED' && signal?.aborted ? aborted(signal.reason) : errorFrom(error)
+function failure({ entries }: RawCompletion, error: RawError, signal?: AbortSignal): XferdError {
+  if (error.code === 'ABORTED' && signal?.aborted) return aborted(signal.reason)
+  return errorFrom(error, entries && { entries: entries.map(entryFrom) })
 }

@@ -1,3 +1,4 @@
+import type { Entry } from './entry.js'
 import type { RawError } from './native.js'
 import type { Receipt } from './receipt.js'
 
@@ -35,6 +36,14 @@ export type ErrorCode =
   | 'INTERNAL'
   | (string & {})
 
+/** What an {@link XferdError} can have besides its code and message. */
+export interface XferdErrorDetails {
+  retryable?: boolean
+  cause?: unknown
+  receipt?: Receipt
+  entries?: Entry[]
+}
+
 /** What every failed call throws. The message names the thing and the remedy; `code` is what to decide by. */
 export class XferdError extends Error {
   override readonly name = 'XferdError'
@@ -43,16 +52,19 @@ export class XferdError extends Error {
   readonly retryable: boolean
   /** What was done and what was not, if some or all files of a transfer failed. */
   readonly receipt: Receipt | undefined
+  /** What could be listed, if a listing is `PARTIAL`. */
+  readonly entries: Entry[] | undefined
 
   constructor(
     code: ErrorCode,
     message: string,
-    { retryable = false, cause, receipt }: { retryable?: boolean; cause?: unknown; receipt?: Receipt } = {},
+    { retryable = false, cause, receipt, entries }: XferdErrorDetails = {},
   ) {
     super(message, cause === undefined ? undefined : { cause })
     this.code = code
     this.retryable = retryable
     this.receipt = receipt
+    this.entries = entries
   }
 
   /** `{code, message, retryable}` */
@@ -61,9 +73,9 @@ export class XferdError extends Error {
   }
 }
 
-/** The error that the native side reported; `cause` is why the caller aborted, if it did. */
-export function errorFrom(raw: RawError, cause?: unknown): XferdError {
-  return new XferdError(raw.code, raw.message, { retryable: raw.retryable, cause })
+/** The error that the native side reported. */
+export function errorFrom(raw: RawError, details: Pick<XferdErrorDetails, 'entries'> = {}): XferdError {
+  return new XferdError(raw.code, raw.message, { retryable: raw.retryable, ...details })
 }
 
 /** What a call rejects with whose signal was aborted. */

@@ -58,7 +58,6 @@ export interface RawProgress {
   files: number
   totalFiles: number
   totalKnown: boolean
-  current?: string
 }
 
 export interface RawServerOptions {
@@ -87,7 +86,6 @@ export interface RawServerEvent {
   peer?: string
   path?: string
   bytes?: number
-  seconds?: number
   error?: RawError
 }
 

@@ -13,8 +13,6 @@ export interface Progress {
   bytesPerSecond: number
   /** At the present rate; undefined while nothing moves or the total is not known. */
   secondsLeft: number | undefined
-  /** A file under way. */
-  current?: string
 }
 
 /** Turns the native counters into {@link Progress} by remembering the last few of them. */
@@ -37,7 +35,6 @@ export class Meter {
       bytesPerSecond,
       secondsLeft:
         total === undefined || bytesPerSecond === 0 ? undefined : (total - raw.bytes) / bytesPerSecond,
-      ...(raw.current === undefined ? {} : { current: raw.current }),
     }
   }
 

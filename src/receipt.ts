@@ -8,7 +8,7 @@ export interface Receipt {
   directories: number
   links: number
   bytes: number
-  /** Files and folders that `include` and `exclude` left out. */
+  /** What is neither file nor folder nor link, and was left out. */
   skipped: number
   /** Of a single file: the algorithm and the value in hex, as in `crc64nvme:9a1b…`. */
   digest?: string

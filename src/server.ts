@@ -37,7 +37,9 @@ export async function serve({
   listen = [`xfer://127.0.0.1:${DEFAULT_PORT}`],
   ...options
 }: ServeOptions): Promise<Server> {
-  const addresses = listen.map((text) => Address.parse(text).server)
+  const addresses = await Promise.all(
+    listen.map(async (text) => (await Address.parse(text).resolve()).server),
+  )
   const calls = new Completions()
   const { server, error } = native().startServer({ ...options, listen: addresses }, calls.wake)
   if (!server) throw error ? errorFrom(error) : new XferdError('INTERNAL', 'the addon started no server')
@@ -89,6 +91,7 @@ export class Server implements AsyncDisposable {
     if (this.#ended.signal.aborted) return
     await this.#calls.call(() => this.#server.close(graceMs))
     this.#ended.abort()
+    this.#calls.close()
   }
 
   /** Keeps the process alive while the server runs, which is how it starts. */

@@ -1,6 +1,6 @@
 import * as Args from '@oclif/core/args'
 import * as Flags from '@oclif/core/flags'
-import { connect, type Entry } from '../../src/index.js'
+import { connect, type Entry, XferdError } from '../../src/index.js'
 import { parseAddresses, XferdCommand } from '../command.js'
 import { formatEntry } from '../entry-line.js'
 
@@ -21,9 +21,21 @@ export class Ls extends XferdCommand {
     const { args, flags } = await this.parse(Ls)
     const { server, paths } = parseAddresses([args.directory])
     await using client = await connect(server)
-    const entries = await client.list(paths[0], { recursive: flags.recursive })
+    try {
+      return { entries: this.#show(await client.list(paths[0], { recursive: flags.recursive })) }
+    } catch (error) {
+      if (error instanceof XferdError && error.entries) this.#show(error.entries)
+      throw error
+    }
+  }
+
+  protected override toErrorJson(error: XferdError): unknown {
+    return { error, ...(error.entries && { entries: error.entries }) }
+  }
+
+  #show(entries: Entry[]): Entry[] {
     entries.sort((a, b) => (a.path < b.path ? -1 : 1))
     for (const entry of entries) this.print(formatEntry(entry))
-    return { entries }
+    return entries
   }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Survey {
     dispatcher: Dispatcher,
     unasked: VecDeque<RemotePath>,
     asking: Option<u32>,
+    /// The path that is being asked about.
+    asked: RemotePath,
     surveyed: Vec<Surveyed>,
     entries: usize,
 }
@@ -95,8 +97,7 @@ impl Task for Survey {
             }
             Frame::Done => {}
             Frame::Error(reply) => {
-                let path = self.unasked.front().map(ToString::to_string).unwrap_or_default();
-                self.ticket.job().file_failed(&path, reply.into())?;
+                self.ticket.job().file_failed(self.asked.as_str(), reply.into())?;
             }
             other => return Err(unexpected(&other)),
         }
@@ -128,12 +129,22 @@ impl Survey {
     pub(crate) fn new(ticket: Ticket, spec: Arc<PullSpec>, dispatcher: Dispatcher) -> Self {
         ticket.job().search();
         let unasked = spec.paths.iter().cloned().collect();
-        Self { ticket, spec, dispatcher, unasked, asking: None, surveyed: Vec::new(), entries: 0 }
+        Self {
+            ticket,
+            spec,
+            dispatcher,
+            unasked,
+            asking: None,
+            asked: RemotePath::ROOT,
+            surveyed: Vec::new(),
+            entries: 0,
+        }
     }
 
     fn ask_next(&mut self, channel: &mut Channel<'_>) -> Course {
         if let Some(path) = self.unasked.pop_front() {
-            self.asking = Some(channel.request(&Frame::Stat(path)));
+            self.asking = Some(channel.request(&Frame::Stat(path.clone())));
+            self.asked = path;
             return Course::Running;
         }
         let job = self.ticket.job().clone();

@@ -15,12 +15,12 @@ use crate::shard::Load;
 /// sender is told and decides.
 pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 
-/// Work for a shard.
+/// Work for a shard. Sessions are boxed: the queue has room for thousands of messages from the start.
 pub(crate) enum Message<S: Session> {
     /// Run this session on this connection.
-    Adopt(Socket, S),
+    Adopt(Socket, Box<S>),
     /// Give the command to an idle session, or connect the fresh one and give it to that.
-    Dispatch(S::Command, SocketAddr, S),
+    Dispatch(S::Command, SocketAddr, Box<S>),
 }
 
 /// Sends messages to one shard. Once that has ended they are dropped.
@@ -62,7 +62,7 @@ impl<S: Session> Mailbox<S> {
     pub fn adopt(&self, socket: Socket, session: S) -> bool {
         // Counted before the shard has seen it, so that many who come at once are not all placed alike.
         self.0.load.add_connection();
-        let adopted = self.post(Message::Adopt(socket, session));
+        let adopted = self.post(Message::Adopt(socket, Box::new(session)));
         if !adopted {
             self.0.load.remove_connection();
         }
@@ -73,7 +73,7 @@ impl<S: Session> Mailbox<S> {
     /// has too much to do, and the command is dropped.
     #[must_use]
     pub fn dispatch(&self, command: S::Command, address: SocketAddr, fresh: S) -> bool {
-        self.post(Message::Dispatch(command, address, fresh))
+        self.post(Message::Dispatch(command, address, Box::new(fresh)))
     }
 
     /// Makes every session look at what it shares with other threads ([`crate::Event::Nudged`]).

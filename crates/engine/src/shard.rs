@@ -187,8 +187,8 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         let now = Instant::now();
         while let Some(message) = self.mailbox.take() {
             match message {
-                Message::Adopt(socket, session) => self.adopt(socket, session, now),
-                Message::Dispatch(command, address, fresh) => self.dispatch(command, address, fresh, now),
+                Message::Adopt(socket, session) => self.adopt(socket, *session, now),
+                Message::Dispatch(command, address, fresh) => self.dispatch(command, address, *fresh, now),
             }
         }
         if self.mailbox.take_nudge() {
