@@ -1,0 +1,335 @@
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use xferd_reactor::{BufferLimits, Limits, MioDriver, WorkerPool};
+
+use super::*;
+use crate::mailbox::MAILBOX_MESSAGES_MAX;
+use crate::session::Effects;
+
+/// How long a test waits for what must happen. Only a broken shard is this late.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes of an extent of a [`Toy`], and of a large answer.
+const EXTENT_BYTES: u64 = 300_000;
+const ANSWER_BYTES: usize = 2 << 20;
+
+/// A session whose peer says in single bytes what it is to do.
+struct Toy {
+    file: Arc<File>,
+    working: bool,
+    ends: mpsc::Sender<String>,
+}
+
+impl Session for Toy {
+    type Outcome = u8;
+    type Command = ();
+
+    fn on_bytes(&mut self, bytes: &[u8], effects: &mut Effects<u8>) -> usize {
+        for (at, byte) in bytes.iter().enumerate() {
+            if !self.wants_bytes() {
+                return at;
+            }
+            match byte {
+                b'w' => {
+                    self.working = true;
+                    effects.work(1, || b'w');
+                }
+                b'p' => effects.work(1, || panic!("the toy is broken")),
+                b'r' => {
+                    effects.receive(2, self.file.clone(), 0, EXTENT_BYTES, None);
+                    return at + 1;
+                }
+                b'd' => {
+                    effects.discard(EXTENT_BYTES);
+                    return at + 1;
+                }
+                b'l' => {
+                    effects.send_encoded(|out| out.resize(out.len() + ANSWER_BYTES, b'l'));
+                    return at + 1;
+                }
+                b'x' => {
+                    effects.close();
+                    return bytes.len();
+                }
+                echoed => effects.send_encoded(|out| out.push(*echoed)),
+            }
+        }
+        bytes.len()
+    }
+
+    fn on_event(&mut self, event: Event<u8, ()>, effects: &mut Effects<u8>) {
+        match event {
+            Event::Worked { outcome, .. } => {
+                self.working = false;
+                effects.send_encoded(|out| out.push(outcome));
+            }
+            Event::Received { result, .. } => {
+                effects.send_encoded(|out| out.push(if result.is_ok() { b'R' } else { b'!' }))
+            }
+            Event::Draining => effects.close(),
+            Event::Command(()) => effects.send_encoded(|out| out.extend_from_slice(b"wd")),
+            Event::Closed(end) => drop(self.ends.send(format!("{end:?}"))),
+            _ => {}
+        }
+    }
+
+    fn wants_bytes(&self) -> bool {
+        !self.working
+    }
+
+    fn is_idle(&self) -> bool {
+        false
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE * 10
+    }
+}
+
+struct Rig {
+    address: SocketAddr,
+    mailbox: Mailbox<Toy>,
+    load: Arc<Load>,
+    ends: mpsc::Receiver<String>,
+    file: Arc<File>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Rig {
+    fn new(workers: usize, buffers: BufferLimits) -> Self {
+        let pool = (workers > 0).then(|| WorkerPool::start(workers).unwrap());
+        let driver = MioDriver::new(Limits { buffers, ..Limits::default() }, pool).unwrap();
+        let mut shard = Shard::new(driver, 2);
+        let (mailbox, load) = (shard.mailbox(), shard.load());
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, ends) = mpsc::channel();
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let adopt = {
+            let (mailbox, file) = (mailbox.clone(), file.clone());
+            move |socket, _| {
+                let toy = Toy { file: file.clone(), working: false, ends: sender.clone() };
+                assert!(mailbox.adopt(socket, toy));
+            }
+        };
+        shard.accept(vec![listener], Box::new(adopt)).unwrap();
+        let thread = Some(std::thread::spawn(move || shard.run()));
+        Self { address, mailbox, load, ends, file, thread }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let peer = TcpStream::connect(self.address).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.set_write_timeout(Some(PATIENCE)).unwrap();
+        peer
+    }
+
+    fn end(&self) -> String {
+        self.ends.recv_timeout(PATIENCE).unwrap()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.mailbox.stop();
+        let served = self.thread.take().unwrap().join();
+        if !std::thread::panicking() {
+            served.unwrap().unwrap();
+        }
+    }
+}
+
+/// Runs a test without workers, and with two.
+fn each_rig(test: impl Fn(&Rig)) {
+    for workers in [0, 2] {
+        test(&Rig::new(workers, BufferLimits::default()));
+    }
+}
+
+fn read(peer: &mut TcpStream, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    peer.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn what_was_read_and_not_wanted_is_taken_as_soon_as_it_is() {
+    each_rig(|rig| {
+        let mut peer = rig.connect();
+        peer.write_all(&b"1w".repeat(100)).unwrap();
+        assert_eq!(read(&mut peer, 200), b"1w".repeat(100));
+    });
+}
+
+#[test]
+fn an_extent_goes_into_its_file_and_what_is_discarded_nowhere() {
+    each_rig(|rig| {
+        let extent: Vec<u8> = (0..EXTENT_BYTES).map(|at| (at % 251) as u8).collect();
+        let mut peer = rig.connect();
+        peer.write_all(&[b"1r", &extent[..], b"2d", &vec![b'x'; extent.len()], b"3"].concat()).unwrap();
+        assert_eq!(read(&mut peer, 4), b"1R23");
+        let mut stored = vec![0; extent.len()];
+        std::os::unix::fs::FileExt::read_exact_at(&*rig.file, &mut stored, 0).unwrap();
+        assert!(stored == extent);
+    });
+}
+
+#[test]
+fn a_peer_that_reads_nothing_is_not_listened_to_for_ever_and_goes_on_when_it_reads() {
+    each_rig(|rig| {
+        let mut peer = rig.connect();
+        peer.write_all(&[b'l'; 20]).unwrap();
+        let mut other = rig.connect();
+        other.write_all(b"1").unwrap();
+        assert_eq!(read(&mut other, 1), b"1");
+        assert!(read(&mut peer, 20 * ANSWER_BYTES).iter().all(|byte| *byte == b'l'));
+    });
+}
+
+#[test]
+fn peers_that_read_nothing_keep_no_buffer_from_others() {
+    let buffers = BufferLimits { large_bytes: 128 << 10, large_max: 1, small_bytes: 4096, small_max: 1 };
+    for workers in [0, 2] {
+        let rig = Rig::new(workers, buffers);
+        // More answers than all buffers of the kernel take, and more to say than is listened to meanwhile.
+        let greedy: Vec<TcpStream> = (0..4)
+            .map(|_| {
+                let mut peer = rig.connect();
+                peer.write_all(&[b'l'; 20]).unwrap();
+                peer.write_all(&[b'1'; 4000]).unwrap();
+                peer
+            })
+            .collect();
+        // Holds the only large buffer: it has begun an extent and does not go on.
+        let mut slow = rig.connect();
+        slow.write_all(b"r1").unwrap();
+        let mut peer = rig.connect();
+        let extent = vec![b'e'; EXTENT_BYTES as usize];
+        for _ in 0..3 {
+            peer.write_all(&[b"1r", &extent[..], b"w2d", &extent[..], b"3"].concat()).unwrap();
+            assert_eq!(read(&mut peer, 5), b"1Rw23");
+        }
+        drop(greedy);
+    }
+}
+
+#[test]
+fn a_session_that_closes_is_heard_to_its_last_byte() {
+    each_rig(|rig| {
+        let mut peer = rig.connect();
+        peer.write_all(b"lx").unwrap();
+        // More than the kernel's buffers take: it has to be read for the peer to come to its end.
+        peer.write_all(&vec![0; 16 << 20]).unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer.len(), ANSWER_BYTES);
+        assert_eq!(rig.end(), "Closed");
+    });
+}
+
+#[test]
+fn a_peer_that_ends_its_stream_ends_the_connection_unless_the_session_knows_better() {
+    each_rig(|rig| {
+        for said in ["", "1", "r", "rabc", "d", "dabc"] {
+            let mut peer = rig.connect();
+            peer.write_all(said.as_bytes()).unwrap();
+            peer.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(rig.end(), "Closed", "{said}");
+            let _ = peer.read_to_end(&mut Vec::new());
+        }
+    });
+}
+
+#[test]
+fn work_that_panics_ends_its_connection_and_no_other() {
+    each_rig(|rig| {
+        let mut other = rig.connect();
+        let mut peer = rig.connect();
+        peer.write_all(b"p").unwrap();
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        assert!(rig.end().contains("the toy is broken"));
+        other.write_all(b"1w").unwrap();
+        assert_eq!(read(&mut other, 2), b"1w");
+    });
+}
+
+#[test]
+fn all_connections_end_when_the_shard_drains_or_stops() {
+    each_rig(|rig| {
+        let mut peers = [rig.connect(), rig.connect()];
+        for peer in &mut peers {
+            peer.write_all(b"1").unwrap();
+            read(peer, 1);
+        }
+        assert_eq!(rig.load.connections(), 2);
+        rig.mailbox.drain();
+        for peer in &mut peers {
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        }
+        drop(peers);
+        assert_eq!([rig.end(), rig.end()], ["Closed", "Closed"]);
+    });
+    let rig = Rig::new(0, BufferLimits::default());
+    let mut peer = rig.connect();
+    peer.write_all(b"1").unwrap();
+    read(&mut peer, 1);
+    rig.mailbox.stop();
+    assert_eq!(rig.end(), "Stopped");
+    let deadline = Instant::now() + PATIENCE;
+    while !rig.thread.as_ref().unwrap().is_finished() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    let (ends, _) = mpsc::channel();
+    let fresh = Toy { file: rig.file.clone(), working: false, ends };
+    assert!(!rig.mailbox.dispatch((), rig.address, fresh), "nobody would ever see it");
+}
+
+#[test]
+fn a_command_that_finds_no_connection_free_waits_for_one_to_end() {
+    let rig = Rig::new(0, BufferLimits::default());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (sender, ends) = mpsc::channel();
+    for _ in 0..3 {
+        let fresh = Toy { file: rig.file.clone(), working: false, ends: sender.clone() };
+        assert!(rig.mailbox.dispatch((), listener.local_addr().unwrap(), fresh));
+    }
+    // Two are the most at a time.
+    let [mut first, _second] = [listener.accept().unwrap().0, listener.accept().unwrap().0];
+    assert_eq!(read(&mut first, 2), b"wd");
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    listener.set_nonblocking(false).unwrap();
+    drop(first);
+    assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), "Closed");
+    listener.accept().unwrap();
+}
+
+#[test]
+fn a_connection_that_is_refused_says_so() {
+    let rig = Rig::new(0, BufferLimits::default());
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let (sender, ends) = mpsc::channel();
+    let fresh = Toy { file: rig.file.clone(), working: false, ends: sender };
+    assert!(rig.mailbox.dispatch((), nobody, fresh));
+    assert!(ends.recv_timeout(PATIENCE).unwrap().contains("ConnectionRefused"));
+}
+
+#[test]
+fn a_mailbox_takes_as_many_messages_as_its_limit_says_and_no_more() {
+    let driver: MioDriver<Batch<u8>> = MioDriver::new(Limits::default(), None).unwrap();
+    let shard: Shard<Toy, _> = Shard::new(driver, 1);
+    let (ends, _) = mpsc::channel();
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    let post = || {
+        let fresh = Toy { file: file.clone(), working: false, ends: ends.clone() };
+        shard.mailbox().dispatch((), (Ipv4Addr::LOCALHOST, 1).into(), fresh)
+    };
+    assert!((0..MAILBOX_MESSAGES_MAX).all(|_| post()));
+    assert!(!post());
+}

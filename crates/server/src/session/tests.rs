@@ -1,0 +1,306 @@
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::unix::fs::FileExt;
+
+use tempfile::TempDir;
+use xferd_engine::{Effect, SendSource, Work};
+use xferd_reactor::FileRef;
+use xferd_store::{Hasher, Options};
+use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, encode};
+
+use super::*;
+
+/// A shard played by hand: what a session asked for waits here until it is let happen.
+struct Stage {
+    _root: TempDir,
+    session: ServerSession,
+    effects: Fx,
+    works: VecDeque<(u32, Work<ServerOutcome>)>,
+    outcomes: VecDeque<(u32, ServerOutcome)>,
+    leaving: VecDeque<u32>,
+    intake: Option<Intake>,
+    discard: u64,
+    closed: bool,
+    input: VecDeque<u8>,
+    client: Client,
+}
+
+struct Intake {
+    key: u32,
+    file: FileRef,
+    offset: u64,
+    left: u64,
+    hasher: Option<Hasher>,
+}
+
+/// What a client makes of the answers.
+#[derive(Default)]
+struct Client {
+    decoder: Decoder,
+    raw_due: u64,
+    open: BTreeSet<u32>,
+    ended: BTreeMap<u32, u32>,
+    lost: Option<ErrorCode>,
+}
+
+/// A generator of numbers that only have to be various (xorshift, Marsaglia 2003).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+impl Stage {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(root.path(), Options::default()).unwrap());
+        std::fs::write(root.path().join("small"), vec![7; 5000]).unwrap();
+        std::fs::write(root.path().join("large"), vec![7; 5_000_000]).unwrap();
+        let shared = Arc::new(Shared { store, patience: Patience::default(), log: Log::default() });
+        let mut stage = Self {
+            _root: root,
+            session: ServerSession::new(shared, ([127, 0, 0, 1], 1).into()),
+            effects: Fx::default(),
+            works: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            leaving: VecDeque::new(),
+            intake: None,
+            discard: 0,
+            closed: false,
+            input: VecDeque::new(),
+            client: Client::default(),
+        };
+        let mut hello = Vec::new();
+        Hello::default().encode(&mut hello);
+        stage.input.extend(hello);
+        stage.tell(Event::Connected);
+        stage
+    }
+
+    fn tell(&mut self, event: Event<ServerOutcome, std::convert::Infallible>) {
+        if !self.closed {
+            self.session.on_event(event, &mut self.effects);
+            self.perform();
+        }
+    }
+
+    fn perform(&mut self) {
+        for effect in self.effects.take() {
+            match effect {
+                Effect::Send(bytes) => self.client.read(&bytes),
+                Effect::SendExtent { key, len, source, .. } => {
+                    assert!(matches!(source, SendSource::File(_)));
+                    self.client.raw_due -= len;
+                    self.leaving.push_back(key);
+                }
+                Effect::Receive { key, file, offset, len, hasher } => {
+                    assert!(self.intake.is_none() && self.discard == 0, "one extent at a time");
+                    self.intake = Some(Intake { key, file, offset, left: len, hasher });
+                }
+                Effect::Discard { len } => self.discard += len,
+                Effect::Work { key, work } => self.works.push_back((key, work)),
+                Effect::Close { .. } => self.closed = true,
+            }
+        }
+    }
+
+    /// Lets one thing happen, if it can. False if it cannot.
+    fn step(&mut self, which: u64, dice: &mut Dice) -> bool {
+        match which {
+            0 => self.feed(dice),
+            1 => self.works.pop_front().map(|(key, work)| self.outcomes.push_back((key, work()))).is_some(),
+            2 => self
+                .outcomes
+                .pop_front()
+                .map(|(key, outcome)| self.tell(Event::Worked { key, outcome }))
+                .is_some(),
+            3 => self.leaving.pop_front().map(|key| self.tell(Event::Sent { key })).is_some(),
+            _ => {
+                let paused = self.session.listing.as_ref().is_some_and(|listing| listing.paused.is_some());
+                self.tell(Event::Drained);
+                paused
+            }
+        }
+    }
+
+    fn feed(&mut self, dice: &mut Dice) -> bool {
+        let mut bytes: Vec<u8> = self.input.iter().copied().take(1 + dice.roll(40_000) as usize).collect();
+        if self.closed || bytes.is_empty() {
+            return false;
+        }
+        if self.discard > 0 {
+            bytes.truncate(usize::try_from(self.discard).unwrap());
+            self.discard -= bytes.len() as u64;
+        } else if let Some(intake) = &mut self.intake {
+            bytes.truncate(usize::try_from(intake.left).unwrap());
+            intake.file.write_all_at(&bytes, intake.offset).unwrap();
+            intake.hasher.as_mut().unwrap().update(&bytes);
+            intake.offset += bytes.len() as u64;
+            intake.left -= bytes.len() as u64;
+            if intake.left == 0 {
+                let Intake { key, hasher, .. } = self.intake.take().unwrap();
+                self.tell(Event::Received { key, hasher, result: Ok(()) });
+            }
+        } else if self.session.wants_bytes() {
+            let taken = self.session.on_bytes(&bytes, &mut self.effects);
+            assert!(taken > 0, "a session that wants bytes takes some");
+            bytes.truncate(taken);
+            self.perform();
+        } else {
+            return false;
+        }
+        self.input.drain(..bytes.len());
+        true
+    }
+
+    fn say(&mut self, request: u32, frame: &Frame) {
+        let mut bytes = Vec::new();
+        encode(request, frame, &mut bytes);
+        self.input.extend(bytes);
+    }
+
+    /// Until nothing can happen any more.
+    fn settle(&mut self, dice: &mut Dice) {
+        while (0..5).any(|which| self.step(which, dice)) {}
+    }
+}
+
+impl Client {
+    fn read(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let inline = bytes.len().min(usize::try_from(self.raw_due).unwrap());
+            self.raw_due -= inline as u64;
+            bytes = &bytes[inline..];
+            let (taken, item) = self.decoder.decode(bytes).unwrap();
+            bytes = &bytes[taken..];
+            let Some(Item::Frame(Framed { request, frame })) = item else { continue };
+            match frame {
+                Frame::Extent { len, .. } => self.raw_due = len,
+                Frame::Error(reply) if request == 0 => self.lost = Some(reply.code),
+                Frame::Committed(_) | Frame::End | Frame::Entry(_) | Frame::Done | Frame::Error(_) => {
+                    assert!(self.open.remove(&request), "{request} was answered and is not open: {frame:?}");
+                    *self.ended.entry(request).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Something that a client might say, whether it makes sense at this moment or not.
+fn say_something(stage: &mut Stage, dice: &mut Dice) {
+    let request = 1 + dice.roll(90) as u32;
+    let path =
+        RemotePath::parse(["small", "large", "new", "dir/new", "missing"][dice.roll(5) as usize]).unwrap();
+    let size = [0, 100, 5000, 70_000][dice.roll(4) as usize];
+    let frame = match dice.roll(12) {
+        0 => Frame::Cancel,
+        1 => Frame::Commit { size },
+        2 => Frame::Digest(Hasher::new(DigestAlgorithm::Crc64Nvme).finish()),
+        3 if size > 0 => {
+            stage.say(request, &Frame::Extent { offset: 0, len: size });
+            return stage.input.extend(std::iter::repeat_n(7, usize::try_from(size).unwrap()));
+        }
+        _ if stage.client.open.contains(&request) => return,
+        4 | 5 => Frame::Get(Get { path, start: 0, end: None, digest: DigestAlgorithm::None }),
+        6 => Frame::List(List { path: RemotePath::ROOT, recursive: true }),
+        7 => Frame::Stat(path),
+        8 => Frame::Remove(Remove { path: RemotePath::parse("dir").unwrap(), recursive: true }),
+        9 => Frame::MakeDir(MakeDir { path: RemotePath::parse("dir").unwrap(), mode: 0o755, parents: true }),
+        _ => Frame::Put(Put {
+            path: RemotePath::parse("new").unwrap(),
+            size: (size != 5000).then_some(size),
+            durable: false,
+            digest: DigestAlgorithm::Crc64Nvme,
+            mode: 0o644,
+            mtime: Mtime { seconds: 0, nanoseconds: 0 },
+            identity: Identity::default(),
+        }),
+    };
+    if !matches!(frame, Frame::Cancel | Frame::Commit { .. } | Frame::Digest(_)) {
+        stage.client.open.insert(request);
+    }
+    stage.say(request, &frame);
+}
+
+#[test]
+fn whatever_is_said_in_whatever_order_things_happen_each_request_gets_one_answer() {
+    for seed in 1..=100 {
+        let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ seed);
+        let mut stage = Stage::new();
+        for _ in 0..400 {
+            let which = dice.roll(8);
+            if which < 5 {
+                stage.step(which, &mut dice);
+            } else {
+                say_something(&mut stage, &mut dice);
+            }
+        }
+        stage.settle(&mut dice);
+        assert_eq!((stage.client.lost, stage.input.len()), (None, 0), "seed {seed}");
+        // Only puts wait for more, and they learn that none will come.
+        stage.session.on_end(&mut stage.effects);
+        stage.perform();
+        assert!(stage.closed, "seed {seed}: {:?}", stage.client.open);
+        assert!(stage.client.open.is_empty(), "seed {seed}: {:?} got no answer", stage.client.open);
+    }
+}
+
+#[test]
+fn a_number_is_not_free_while_a_worker_is_busy_with_what_was_cancelled() {
+    let mut dice = Dice(1);
+    let mut stage = Stage::new();
+    let get = |path: &str| {
+        let path = RemotePath::parse(path).unwrap();
+        Frame::Get(Get { path, start: 0, end: None, digest: DigestAlgorithm::Crc64Nvme })
+    };
+    stage.client.open.insert(7);
+    stage.say(7, &get("small"));
+    stage.say(7, &Frame::Cancel);
+    while stage.step(0, &mut dice) {}
+    assert!(stage.client.ended.is_empty());
+    stage.settle(&mut dice);
+    assert_eq!(stage.client.ended, [(7, 1)].into());
+}
+
+#[test]
+fn a_source_that_was_short_fails_its_own_get_and_not_the_next() {
+    let mut dice = Dice(1);
+    let mut stage = Stage::new();
+    for request in [7, 8] {
+        stage.client.open.insert(request);
+        let path = RemotePath::parse("large").unwrap();
+        stage.say(request, &Frame::Get(Get { path, start: 0, end: None, digest: DigestAlgorithm::None }));
+    }
+    while stage.leaving.is_empty() {
+        (0..3).for_each(|which| _ = stage.step(which, &mut dice));
+    }
+    // Both extents that were queued ahead come to the end of the file.
+    for key in stage.leaving.drain(..2).collect::<Vec<_>>() {
+        assert_eq!(key, 7);
+        stage.tell(Event::SourceShort { key });
+    }
+    assert_eq!(stage.client.ended, [(7, 1)].into());
+    stage.settle(&mut dice);
+    assert_eq!(stage.client.ended, [(7, 1), (8, 1)].into());
+}
+
+#[test]
+fn nothing_is_read_while_as_many_requests_wait_as_may() {
+    let mut dice = Dice(1);
+    let mut stage = Stage::new();
+    let limit = REQUESTS_WAITING_MAX as u32;
+    for request in 1..=limit + 1 {
+        stage.client.open.insert(request);
+        stage.say(request, &Frame::Stat(RemotePath::ROOT));
+    }
+    while stage.step(0, &mut dice) {}
+    assert_eq!(stage.session.waiting.len(), REQUESTS_WAITING_MAX);
+    assert!(!stage.input.is_empty());
+    stage.settle(&mut dice);
+    assert_eq!(stage.client.ended.len(), REQUESTS_WAITING_MAX + 1);
+}
