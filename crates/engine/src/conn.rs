@@ -38,6 +38,8 @@ pub(crate) struct Conn<S: Session> {
     outbox: Outbox,
     works: VecDeque<(u32, Work<S::Outcome>)>,
     working: bool,
+    /// The peer does not read: what is left for it is thrown away.
+    deaf: bool,
     /// When something last moved.
     moved: Instant,
 }
@@ -84,6 +86,7 @@ impl<S: Session> Conn<S> {
             outbox: Outbox::default(),
             works: VecDeque::new(),
             working: false,
+            deaf: false,
             moved: now,
         }
     }
@@ -163,7 +166,10 @@ impl<S: Session> Conn<S> {
                 self.moved = now;
                 self.tell(Event::Stalled);
             }
-            Phase::Flushing | Phase::Lingering if silence >= LINGER => self.end(End::Closed),
+            Phase::Flushing | Phase::Lingering if silence >= LINGER => {
+                self.deaf = true;
+                self.end(End::Closed);
+            }
             _ => {}
         }
     }
@@ -286,7 +292,8 @@ impl<S: Session> Conn<S> {
             Phase::Open | Phase::Flushing | Phase::Lingering => self.start_receive(sock, flights),
             Phase::Ending => {
                 self.phase = Phase::Closing;
-                flights.submit(self.key, Kind::Close, Op::Close(sock));
+                let op = if self.deaf { Op::Reset(sock) } else { Op::Close(sock) };
+                flights.submit(self.key, Kind::Close, op);
             }
             Phase::Closing | Phase::Closed => {}
         }

@@ -18,6 +18,10 @@ const EXTENT_BYTES: u64 = 4 << 20;
 /// Extents queued ahead, so that the socket never waits for the session.
 const EXTENTS_AHEAD: usize = 2;
 
+/// How far the digest may be ahead of what has left: far enough that it is never waited for, not so far that a peer who
+/// asks for a large file and does not read it has it hashed for nothing.
+const HASHED_AHEAD_BYTES: u64 = 64 << 20;
+
 /// A file opened for sending, shared by all who send it: one descriptor, perhaps one mapping, one digest.
 pub struct OpenSource {
     source: Source,
@@ -77,6 +81,9 @@ pub struct Outgoing {
     /// Bytes that have left and were not yet counted.
     moved: u64,
     digest: Option<Digest>,
+    /// Bytes this one has had hashed; those who send the same file may have had more.
+    hashed: u64,
+    /// A slice is being hashed.
     hashing: bool,
     verifying: bool,
 }
@@ -95,7 +102,8 @@ impl Outgoing {
             queued: VecDeque::new(),
             moved: 0,
             digest: None,
-            hashing: true,
+            hashed: 0,
+            hashing: false,
             verifying: false,
         };
         outgoing.hash(effects);
@@ -122,6 +130,7 @@ impl Outgoing {
     pub fn on_sent<O: From<DiskOutcome> + 'static>(&mut self, effects: &mut Effects<O>) -> Progress {
         self.moved += self.queued.pop_front().unwrap_or_default();
         self.fill(effects);
+        self.hash(effects);
         self.conclude(effects)
     }
 
@@ -136,9 +145,9 @@ impl Outgoing {
         result: Result<Option<Digest>, StoreError>,
         effects: &mut Effects<O>,
     ) -> Progress {
+        self.hashing = false;
         match result {
             Ok(Some(digest)) => {
-                self.hashing = false;
                 self.digest = Some(digest);
                 self.conclude(effects)
             }
@@ -159,7 +168,13 @@ impl Outgoing {
         }
     }
 
-    fn hash<O: From<DiskOutcome> + 'static>(&self, effects: &mut Effects<O>) {
+    fn hash<O: From<DiskOutcome> + 'static>(&mut self, effects: &mut Effects<O>) {
+        let left = self.sent_bytes() - self.queued.iter().sum::<u64>();
+        if self.hashing || self.digest.is_some() || self.hashed > left + HASHED_AHEAD_BYTES {
+            return;
+        }
+        self.hashing = true;
+        self.hashed += SourceDigest::SLICE_BYTES;
         let open = self.open.clone();
         effects.work(self.key, move || DiskOutcome::Hashed(open.digest.advance(&open.source.file())).into());
     }
@@ -174,7 +189,7 @@ impl Outgoing {
     }
 
     fn conclude<O: From<DiskOutcome> + 'static>(&mut self, effects: &mut Effects<O>) -> Progress {
-        if self.queued.is_empty() && self.at == self.open.end && !self.hashing && !self.verifying {
+        if self.queued.is_empty() && self.at == self.open.end && self.digest.is_some() && !self.verifying {
             self.verifying = true;
             let open = self.open.clone();
             effects.work(self.key, move || DiskOutcome::Verified(open.source.verify_unchanged()).into());

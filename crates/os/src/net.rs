@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
@@ -163,6 +164,15 @@ impl Socket {
     /// `NotConnected` if the connection has ended.
     pub fn shutdown_write(&self) -> io::Result<()> {
         self.0.shutdown(std::net::Shutdown::Write)
+    }
+
+    /// When the socket is dropped, resets the connection and throws away what the peer has not received (`SO_LINGER` of
+    /// 0 seconds, socket(7)).
+    ///
+    /// # Errors
+    /// What setsockopt(2) answers.
+    pub fn discard_unsent(&self) -> io::Result<()> {
+        self.0.set_linger(Some(Duration::ZERO))
     }
 }
 

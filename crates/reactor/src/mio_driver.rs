@@ -159,7 +159,7 @@ impl<J: Job> MioDriver<J> {
             | Op::SendFile { sock, .. }
             | Op::SendMapped { sock, .. }
             | Op::ShutdownWrite(sock) => self.stream(*sock).is_some_and(|stream| stream.sending.is_some()),
-            Op::Connect(_) | Op::WriteAt { .. } | Op::Offload(_) | Op::Close(_) => false,
+            Op::Connect(_) | Op::WriteAt { .. } | Op::Offload(_) | Op::Close(_) | Op::Reset(_) => false,
         }
     }
 
@@ -386,6 +386,13 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             }
             Op::Offload(job) => self.work.push_back((token, Work::Run(job))),
             Op::Close(sock) => self.close(token, sock),
+            Op::Reset(sock) => {
+                if let Some(stream) = self.stream(sock) {
+                    // If it cannot be had, the connection is closed in the ordinary way.
+                    let _ = stream.socket.discard_unsent();
+                }
+                self.close(token, sock);
+            }
         }
         Ok(())
     }

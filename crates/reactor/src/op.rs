@@ -119,8 +119,12 @@ pub enum Op<J> {
     },
     /// Runs a job. Carries [`Carried::Job`]; a job that panicked is lost ([`Carried::Nothing`]) and reported as an error.
     Offload(J),
-    /// Closes a socket: what is in flight on it completes with `ConnectionAborted`, then this does.
+    /// Closes a socket: what is in flight on it completes with `ConnectionAborted`, then this does. The kernel goes on
+    /// trying to deliver what was sent.
     Close(SockRef),
+    /// Like `Close`, but what the peer has not received yet is thrown away and the connection is reset: for a peer that
+    /// does not read, lest the kernel keeps megabytes for it.
+    Reset(SockRef),
 }
 
 /// An operation's end.

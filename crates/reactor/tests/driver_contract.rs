@@ -359,6 +359,19 @@ fn closing_ends_what_is_in_flight_first_and_gives_everything_back() {
 }
 
 #[test]
+fn a_reset_connection_delivers_nothing_more() {
+    each_driver(|rig| {
+        let (sock, mut peer) = rig.pair();
+        let (sending, _) = fill(rig, sock);
+        let reset = rig.start(Op::Reset(sock));
+        let order: Vec<_> = rig.turn(Wait::Forever).iter().map(|done| done.token).collect();
+        assert_eq!(order, [sending, reset]);
+        let ended = peer.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
 fn a_closed_socket_is_not_mistaken_for_the_one_that_took_its_slot() {
     each_driver_with(Limits { sockets_max: 1, ..LIMITS }, |rig| {
         let (closed, _) = rig.pair();

@@ -10,9 +10,6 @@ use xferd_wire::{Digest, DigestAlgorithm, RemotePath};
 
 use crate::error::{StoreError, shown};
 
-/// Bytes that one [`SourceDigest::advance`] takes in: a few milliseconds of work, so that a worker stays available.
-const SLICE_BYTES: u64 = 8 << 20;
-
 /// Bytes read at a time. They are hashed while they are in the second-level cache, which has at least twice as much on
 /// the processors of these years.
 const READ_BYTES: usize = 256 << 10;
@@ -101,6 +98,9 @@ enum Progress {
 }
 
 impl SourceDigest {
+    /// Bytes that one [`SourceDigest::advance`] takes in: about a millisecond of work, so that a worker stays available.
+    pub const SLICE_BYTES: u64 = 8 << 20;
+
     /// The digest of the bytes `[start, end)` of the file that messages call `path`.
     pub fn new(path: &RemotePath, algorithm: DigestAlgorithm, start: u64, end: u64) -> Self {
         let progress = if algorithm == DigestAlgorithm::None || start >= end {
@@ -111,7 +111,7 @@ impl SourceDigest {
         Self { path: shown(path), end, progress: Mutex::new(progress) }
     }
 
-    /// Takes in the next slice of `file`, a few megabytes. The digest, once the whole range was taken in.
+    /// Takes in the next slice of `file`, at most [`Self::SLICE_BYTES`]. The digest, once the whole range was taken in.
     ///
     /// # Errors
     /// [`StoreError::SourceChanged`] if the file ends before the range does, or what reading it says; from then on
@@ -119,7 +119,7 @@ impl SourceDigest {
     pub fn advance(&self, file: &File) -> Result<Option<Digest>, StoreError> {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         if let Progress::Hashing { hasher, at } = &mut *progress {
-            let slice_end = self.end.min(at.saturating_add(SLICE_BYTES));
+            let slice_end = self.end.min(at.saturating_add(Self::SLICE_BYTES));
             let hashed = hash_range(file, hasher, at, slice_end);
             match hashed {
                 Err(error) => *progress = Progress::Failed(self.failure(error)),
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_range_of_a_file_has_the_digest_of_its_bytes() {
-        let bytes = some_bytes(SLICE_BYTES as usize + 5);
+        let bytes = some_bytes(SourceDigest::SLICE_BYTES as usize + 5);
         let file = file_of(&bytes);
         for (start, end) in [(0, bytes.len()), (7, bytes.len() - 1), (READ_BYTES, READ_BYTES + 1)] {
             let path = RemotePath::parse("f").unwrap();
@@ -229,18 +229,18 @@ mod tests {
 
     #[test]
     fn a_slice_is_taken_at_a_time() {
-        let file = file_of(&some_bytes(SLICE_BYTES as usize + 1));
+        let file = file_of(&some_bytes(SourceDigest::SLICE_BYTES as usize + 1));
         let path = RemotePath::parse("f").unwrap();
-        let exact = SourceDigest::new(&path, DigestAlgorithm::Crc64Nvme, 0, SLICE_BYTES);
+        let exact = SourceDigest::new(&path, DigestAlgorithm::Crc64Nvme, 0, SourceDigest::SLICE_BYTES);
         assert!(exact.advance(&file).unwrap().is_some());
-        let longer = SourceDigest::new(&path, DigestAlgorithm::Crc64Nvme, 0, SLICE_BYTES + 1);
+        let longer = SourceDigest::new(&path, DigestAlgorithm::Crc64Nvme, 0, SourceDigest::SLICE_BYTES + 1);
         assert!(longer.advance(&file).unwrap().is_none());
         assert!(longer.advance(&file).unwrap().is_some());
     }
 
     #[test]
     fn many_threads_that_advance_one_digest_get_the_same() {
-        let bytes = some_bytes(3 * SLICE_BYTES as usize);
+        let bytes = some_bytes(3 * SourceDigest::SLICE_BYTES as usize);
         let file = file_of(&bytes);
         let path = RemotePath::parse("f").unwrap();
         let shared = SourceDigest::new(&path, DigestAlgorithm::Crc64Nvme, 0, bytes.len() as u64);
