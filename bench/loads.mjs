@@ -9,7 +9,7 @@ export const FILE_BYTES = 469_200_000
 const TREE = { folders: 100, filesPerFolder: 100, fileBytes: 4096 }
 const TREE_FILES = TREE.folders * TREE.filesPerFolder
 
-/** By the names that `--only` knows. `bytes` are those of all copies together. */
+/** By the names that `--only` knows. `bytes` are those of all copies together; `keepsCopies` until all rounds are over. */
 export const LOADS = {
   1: clientsLoad(1, [...kernelPaths, xferd, rsyncWholeFile, curl]),
   10: clientsLoad(10, [...kernelPaths, xferd]),
@@ -19,6 +19,7 @@ export const LOADS = {
     clients: 1,
     bytes: TREE_FILES * TREE.fileBytes,
     contenders: [xferd, rsyncArchive],
+    keepsCopies: true,
     writeSource: (path) => writeRandomTree(path, TREE),
   },
 }

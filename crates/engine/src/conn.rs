@@ -401,9 +401,10 @@ impl<S: Session> Conn<S> {
             return;
         }
         self.receiving = true;
-        let op = match flights.take_large(bulk, offset) {
-            Some(buf) => Op::Recv { sock, buf },
-            None => Op::RecvSmall(sock),
+        let op = if bulk > flights.small_bytes() {
+            Op::RecvLarge { sock, offset, bytes_max: bulk }
+        } else {
+            Op::RecvSmall(sock)
         };
         flights.submit(self.key, Kind::Receive, op);
     }

@@ -94,17 +94,9 @@ impl<O: Send + 'static, D: Driver<Batch<O>>> Flights<O, D> {
         std::mem::take(&mut self.starved)
     }
 
-    /// A large buffer that takes at most `bytes`, which belong at `offset` of a file, if that many are worth one and one
-    /// is free.
-    pub(crate) fn take_large(&self, bytes: u64, offset: u64) -> Option<PoolBuf> {
-        let buffers = self.driver.buffers();
-        if bytes <= buffers.small_bytes() as u64 {
-            return None;
-        }
-        let mut buf = buffers.take_large()?;
-        buf.clear_for(offset);
-        buf.limit_spare(usize::try_from(bytes).unwrap_or(usize::MAX));
-        Some(buf)
+    /// Bytes of a small buffer.
+    pub(crate) fn small_bytes(&self) -> u64 {
+        self.driver.buffers().small_bytes() as u64
     }
 
     /// A buffer for `bytes` bytes, if one is free.

@@ -152,7 +152,7 @@ impl<J: Job> MioDriver<J> {
     fn is_taken(&mut self, op: &Op<J>) -> bool {
         match op {
             Op::Accept(listener) => self.port(*listener).is_some_and(|port| port.accepting.is_some()),
-            Op::Recv { sock, .. } | Op::RecvSmall(sock) => {
+            Op::RecvLarge { sock, .. } | Op::RecvSmall(sock) => {
                 self.stream(*sock).is_some_and(|stream| stream.receiving.is_some())
             }
             Op::Send { sock, .. }
@@ -181,18 +181,17 @@ impl<J: Job> MioDriver<J> {
     }
 
     fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
-        if matches!(&receive, Receive::Into(buf) if buf.spare_bytes() == 0) {
+        if matches!(receive, Receive::Large { bytes_max: 0, .. }) {
             // The kernel would answer 0, which means something else.
-            let error =
-                io::Error::new(io::ErrorKind::InvalidInput, "the buffer to receive into has no spare bytes");
-            return self.end(token, error, receive.into_carried());
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "nothing is to be received");
+            return self.end(token, error, Carried::Nothing);
         }
         match self.stream(sock) {
             Some(stream) => {
                 stream.start_receiving(token, receive);
                 self.schedule(sock.0.slot as usize);
             }
-            None => self.end(token, io::ErrorKind::NotConnected.into(), receive.into_carried()),
+            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
         }
     }
 
@@ -211,8 +210,8 @@ impl<J: Job> MioDriver<J> {
             return self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing);
         }
         let stream = self.remove(sock.0.slot as usize);
-        if let Some((token, receive)) = stream.receiving {
-            self.end(token, io::ErrorKind::ConnectionAborted.into(), receive.into_carried());
+        if let Some((token, _)) = stream.receiving {
+            self.end(token, io::ErrorKind::ConnectionAborted.into(), Carried::Nothing);
         }
         if let Some((token, transmit)) = stream.sending {
             self.end(token, io::ErrorKind::ConnectionAborted.into(), transmit.into_carried());
@@ -371,7 +370,9 @@ impl<J: Job> Driver<J> for MioDriver<J> {
         match op {
             Op::Accept(listener) => self.accept(token, listener),
             Op::Connect(address) => self.connect(token, address),
-            Op::Recv { sock, buf } => self.receive(token, sock, Receive::Into(buf)),
+            Op::RecvLarge { sock, offset, bytes_max } => {
+                self.receive(token, sock, Receive::Large { offset, bytes_max });
+            }
             Op::RecvSmall(sock) => self.receive(token, sock, Receive::Small),
             Op::Send { sock, buf, more } => self.transmit(token, sock, Transmit::Bytes { buf, more }),
             Op::SendFile { sock, file, offset, len } => {
@@ -412,8 +413,8 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             return;
         }
         let found = self.streams.iter_mut().find_map(|(slot, stream)| {
-            if let Some((_, receive)) = stream.receiving.take_if(|(waiting, _)| *waiting == token) {
-                return Some((slot, false, receive.into_carried()));
+            if stream.receiving.take_if(|(waiting, _)| *waiting == token).is_some() {
+                return Some((slot, false, Carried::Nothing));
             }
             let (_, transmit) = stream.sending.take_if(|(waiting, _)| *waiting == token)?;
             Some((slot, matches!(transmit, Transmit::Connect), transmit.into_carried()))

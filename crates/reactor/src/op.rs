@@ -49,7 +49,7 @@ pub trait Job: Send + 'static {
 
 /// An operation. The driver owns what it carries until its [`Done`] comes back.
 ///
-/// On one socket at most one operation receives (`Recv`, `RecvSmall`) and at most one sends (`Send`, `SendFile`,
+/// On one socket at most one operation receives (`RecvLarge`, `RecvSmall`) and at most one sends (`Send`, `SendFile`,
 /// `SendMapped`, `ShutdownWrite`) at a time; on one listener, one `Accept`.
 #[derive(Debug)]
 pub enum Op<J> {
@@ -58,18 +58,19 @@ pub enum Op<J> {
     Accept(ListenerRef),
     /// Connects: [`Carried::Sock`], registered.
     Connect(SocketAddr),
-    /// Receives into the spare part of `buf`, as much as there is; a result of 0 is the end of the stream.
-    /// Carries [`Carried::Buf`]. A buffer without spare bytes is `InvalidInput`.
-    ///
-    /// For bytes that go to a file, [`PoolBuf::clear_for`] their offset and [`PoolBuf::limit_spare`] to their end first.
-    Recv {
+    /// Receives as much as there is, at most `bytes_max`, into a large buffer that the driver lends only once bytes are
+    /// there: a connection that waits holds none, and connections that take turns share one that is hot in the cache. If
+    /// no large one is free, a small one has to do; if none of those is, it waits until one comes back. A result of 0 is
+    /// the end of the stream. Carries [`Carried::Buf`].
+    RecvLarge {
         /// From where.
         sock: SockRef,
-        /// Received bytes are appended to it.
-        buf: PoolBuf,
+        /// Where in a file the bytes will go, see [`PoolBuf::clear_for`].
+        offset: u64,
+        /// How many belong there. None is `InvalidInput`.
+        bytes_max: u64,
     },
-    /// Like `Recv` into a small buffer that the driver lends only once bytes are there: idle connections hold none. If
-    /// none is free it waits until one comes back.
+    /// Like `RecvLarge` into a small buffer, without a limit of its own.
     RecvSmall(SockRef),
     /// Sends the front of `buf`'s remaining bytes. Carries [`Carried::Sent`], advanced past what went: submit the rest
     /// again.
@@ -150,7 +151,7 @@ impl<J> Done<J> {
 pub enum Carried<J> {
     /// Nothing.
     Nothing,
-    /// The buffer of `Recv`, `RecvSmall` and `WriteAt`.
+    /// The buffer of `RecvLarge`, `RecvSmall` and `WriteAt`.
     Buf(PoolBuf),
     /// The rest of `Send`'s bytes.
     Sent(SendBuf),

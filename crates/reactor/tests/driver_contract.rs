@@ -160,8 +160,7 @@ fn the_end_of_a_stream_is_a_receive_of_nothing_however_often_it_is_asked() {
         assert_eq!(rig.receive(sock, 10), b"last words");
         for _ in 0..2 {
             assert_eq!(bytes(&rig.run(Op::RecvSmall(sock))), 0);
-            let buf = rig.large();
-            assert_eq!(bytes(&rig.run(Op::Recv { sock, buf })), 0);
+            assert_eq!(bytes(&rig.run(Op::RecvLarge { sock, offset: 0, bytes_max: 10 })), 0);
         }
         rig.send(sock, b"still heard");
         assert_eq!(read_exactly(&mut peer, 11), b"still heard");
@@ -194,18 +193,33 @@ fn a_stream_that_is_shut_down_ends_at_the_peer_and_can_still_receive() {
 }
 
 #[test]
-fn a_receive_fills_the_buffer_it_was_given_and_stops_at_its_limit() {
+fn a_large_receive_stops_at_its_limit_and_places_bytes_as_in_their_file() {
     each_driver(|rig| {
         let (sock, mut peer) = rig.pair();
         peer.write_all(b"0123456789").unwrap();
-        let mut body = rig.large();
-        body.limit_spare(7);
-        while body.spare_bytes() > 0 {
-            body = buf(rig.run(Op::Recv { sock, buf: body }));
+        let mut body = Vec::new();
+        while body.len() < 7 {
+            let offset = 4090 + body.len() as u64;
+            let part = buf(rig.run(Op::RecvLarge { sock, offset, bytes_max: 7 - body.len() as u64 }));
+            assert_eq!(part.as_ptr() as u64 % 4096, offset % 4096);
+            body.extend_from_slice(&part);
         }
-        assert_eq!(&*body, b"0123456");
-        assert_eq!(kind(&rig.run(Op::Recv { sock, buf: body })), io::ErrorKind::InvalidInput);
+        assert_eq!(body, b"0123456");
+        let nothing = rig.run(Op::RecvLarge { sock, offset: 0, bytes_max: 0 });
+        assert_eq!(kind(&nothing), io::ErrorKind::InvalidInput);
         assert_eq!(rig.receive(sock, 3), b"789");
+    });
+}
+
+#[test]
+fn a_large_receive_makes_do_with_a_small_buffer_when_all_large_ones_are_lent() {
+    each_driver(|rig| {
+        let (sock, mut peer) = rig.pair();
+        let lent: Vec<_> = std::iter::from_fn(|| rig.driver.buffers().take_large()).collect();
+        peer.write_all(b"small will do").unwrap();
+        let part = buf(rig.run(Op::RecvLarge { sock, offset: 0, bytes_max: 13 }));
+        assert!(!part.is_empty() && part.spare_bytes() < rig.driver.buffers().small_bytes());
+        drop(lent);
     });
 }
 
@@ -341,14 +355,13 @@ fn closing_ends_what_is_in_flight_first_and_gives_everything_back() {
     each_driver(|rig| {
         let (sock, mut peer) = rig.pair();
         let (sending, filled) = fill(rig, sock);
-        let receiving = rig.start(Op::Recv { sock, buf: rig.large() });
+        let receiving = rig.start(Op::RecvLarge { sock, offset: 0, bytes_max: 10 });
         assert!(rig.is_waiting(receiving));
         let closing = rig.start(Op::Close(sock));
         let done = rig.turn(Wait::Forever);
         let order: Vec<_> = done.iter().map(|done| done.token).collect();
         assert_eq!(order, [receiving, sending, closing]);
         assert_eq!(kind(&done[0]), io::ErrorKind::ConnectionAborted);
-        assert!(matches!(done[0].carried, Carried::Buf(_)));
         assert_eq!(kind(&done[1]), io::ErrorKind::ConnectionAborted);
         assert!(matches!(&done[1].carried, Carried::Sent(buf) if buf.remaining().len() == 256 * 1024));
         assert_eq!(bytes(&done[2]), 0);
@@ -401,12 +414,11 @@ fn a_cancelled_operation_comes_back_with_what_it_carried() {
         assert!(rig.finish(connecting).is_cancelled());
 
         let (sock, mut peer) = rig.pair();
-        let receiving = rig.start(Op::Recv { sock, buf: rig.large() });
+        let receiving = rig.start(Op::RecvLarge { sock, offset: 0, bytes_max: 10 });
         assert!(rig.is_waiting(receiving));
         rig.driver.cancel(receiving);
         let cancelled = rig.finish(receiving);
         assert!(cancelled.is_cancelled());
-        assert!(matches!(cancelled.carried, Carried::Buf(_)));
 
         // The socket is as good as before, and a token that is unknown by now changes nothing.
         let receiving_again = rig.start(Op::RecvSmall(sock));

@@ -22,12 +22,13 @@ pub(super) struct Stream {
     /// Whether the driver has it in its run queue, or among those that wait for a small buffer.
     pub(super) queued: bool,
     pub(super) starved: bool,
-    /// Whether it has received into a buffer of the caller's: large amounts are to be expected.
+    /// Whether it has received into a large buffer: large amounts are to be expected.
     bulk: bool,
 }
 
+#[derive(Clone, Copy)]
 pub(super) enum Receive {
-    Into(PoolBuf),
+    Large { offset: u64, bytes_max: u64 },
     Small,
 }
 
@@ -56,7 +57,7 @@ impl Stream {
 
     /// Takes a receiving operation; none is in flight.
     pub(super) fn start_receiving(&mut self, token: Token, receive: Receive) {
-        if !self.bulk && matches!(receive, Receive::Into(_)) {
+        if !self.bulk && matches!(receive, Receive::Large { .. }) {
             self.bulk = true;
             // Only a matter of speed.
             let _ = self.socket.widen_receive_window(BULK_WINDOW_BYTES);
@@ -74,29 +75,24 @@ impl Stream {
         if !self.readable {
             return None;
         }
-        let (token, receive) = self.receiving.take()?;
-        let (mut buf, is_small) = match receive {
-            Receive::Into(buf) => (buf, false),
-            Receive::Small => match buffers.take_small() {
-                Some(buf) => (buf, true),
-                None => {
-                    self.starved = true;
-                    self.receiving = Some((token, Receive::Small));
-                    return None;
-                }
-            },
+        let (token, receive) = self.receiving?;
+        let Some(mut buf) = receive.lend(buffers) else {
+            self.starved = true;
+            return None;
         };
         match uninterrupted(|| self.socket.recv(buf.spare_mut())) {
-            Ok(bytes) => {
-                buf.fill(bytes);
-                Some(Done { token, result: Ok(count(bytes)), carried: Carried::Buf(buf) })
-            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
-                self.receiving = Some((token, if is_small { Receive::Small } else { Receive::Into(buf) }));
                 None
             }
-            Err(error) => Some(Done { token, result: Err(error), carried: Carried::Buf(buf) }),
+            received => {
+                self.receiving = None;
+                let result = received.map(|bytes| {
+                    buf.fill(bytes);
+                    count(bytes)
+                });
+                Some(Done { token, result, carried: Carried::Buf(buf) })
+            }
         }
     }
 
@@ -125,12 +121,13 @@ impl Stream {
 }
 
 impl Receive {
-    /// What it carries, unperformed.
-    pub(super) fn into_carried<J>(self) -> Carried<J> {
-        match self {
-            Receive::Into(buf) => Carried::Buf(buf),
-            Receive::Small => Carried::Nothing,
-        }
+    /// A buffer for it, if one is free.
+    fn lend(self, buffers: &BufferPool) -> Option<PoolBuf> {
+        let Receive::Large { offset, bytes_max } = self else { return buffers.take_small() };
+        let mut buf = buffers.take_large().or_else(|| buffers.take_small())?;
+        buf.clear_for(offset);
+        buf.limit_spare(usize::try_from(bytes_max).unwrap_or(usize::MAX));
+        Some(buf)
     }
 }
 
