@@ -10,8 +10,8 @@ const steps = [
   { command: 'cargo clippy --locked --workspace --all-targets -- -D warnings' },
   { command: 'cargo test --locked --workspace --no-fail-fast', count: countCargo },
   {
-    name: 'the portable side of xferd-os, on this system',
-    command: 'cargo test --locked -p xferd-os --target-dir target/portable',
+    name: 'the portable side of xferd-os and xferd-store, on this system',
+    command: 'cargo test --locked -p xferd-os -p xferd-store --target-dir target/portable',
     env: { RUSTFLAGS: '--cfg xferd_portable' },
     count: countCargo,
   },

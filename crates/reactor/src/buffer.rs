@@ -22,7 +22,7 @@ pub struct BufferLimits {
 
 impl Default for BufferLimits {
     fn default() -> BufferLimits {
-        BufferLimits { large_bytes: 1024 * 1024, large_max: 64, small_bytes: 64 * 1024, small_max: 256 }
+        BufferLimits { large_bytes: 1024 * 1024, large_max: 48, small_bytes: 64 * 1024, small_max: 256 }
     }
 }
 

@@ -27,9 +27,7 @@ use crate::{
     WorkerPool,
 };
 
-/// Bytes that one operation moves in one turn at most, so that one flow cannot starve the rest. Once all together have
-/// moved as many, the others have to wait for the next turn: what was received is written from the buffers, and frees
-/// them, before they leave the cache.
+/// Bytes that one operation moves in one turn at most, so that one flow cannot starve the rest.
 pub const BYTES_PER_TURN_MAX: usize = 4 * 1024 * 1024;
 
 /// Listeners of one driver: an address each, and few are ever given.
@@ -313,12 +311,7 @@ impl<J: Job> MioDriver<J> {
     }
 
     fn run_streams(&mut self, done: &mut Vec<Done<J>>) {
-        let mut moved = 0;
         for _ in 0..self.runnable.len() {
-            if moved >= BYTES_PER_TURN_MAX {
-                return;
-            }
-            let done_before = done.len();
             let Some(slot) = self.runnable.pop_front() else { return };
             let Some(stream) = self.streams.get_mut(slot) else { continue };
             stream.queued = false;
@@ -328,14 +321,11 @@ impl<J: Job> MioDriver<J> {
                 self.starved.push(slot);
             }
             let connecting = matches!(stream.sending, Some((_, Transmit::Connect)));
-            if let Some(sent) = stream.send() {
-                if connecting && sent.result.is_err() {
-                    self.remove(slot);
-                }
-                done.push(sent);
+            let Some(sent) = stream.send() else { continue };
+            if connecting && sent.result.is_err() {
+                self.remove(slot);
             }
-            let bytes = done.iter().skip(done_before).filter_map(|done| done.result.as_ref().ok());
-            moved += bytes.map(|&bytes| bytes as usize).sum::<usize>();
+            done.push(sent);
         }
     }
 }
@@ -448,10 +438,10 @@ impl<J: Job> Driver<J> for MioDriver<J> {
         for (_, port) in &mut self.listeners {
             done.extend(port.accept());
         }
+        self.run_streams(done);
         if self.workers.is_none() {
             done.extend(self.work.drain(..).map(|(token, work)| work.perform(token)));
         }
-        self.run_streams(done);
         self.collect(done);
         self.dispatch();
         self.in_flight -= done.len() - done_before;
