@@ -126,8 +126,7 @@ impl Task for Pull {
         match frame {
             Frame::File(header) => self.on_file(request, header, channel)?,
             Frame::Extent { offset, len } => {
-                let start = self.start_of(request)?;
-                let incoming = self.arriving(request)?;
+                let (incoming, start) = self.arriving(request)?;
                 let begun = match offset.checked_sub(start) {
                     Some(offset) => incoming.extent(offset, len, channel.effects),
                     None => Err(Failure::protocol("an extent before the range that was asked for")),
@@ -142,7 +141,7 @@ impl Task for Pull {
                 self.give_up_if_failed(request, begun, channel)?;
             }
             Frame::Digest(digest) => {
-                let checked = self.arriving(request)?.digest(&digest);
+                let checked = self.arriving(request)?.0.digest(&digest);
                 self.give_up_if_failed(request, checked, channel)?;
             }
             Frame::End => self.on_end(request, channel)?,
@@ -159,13 +158,13 @@ impl Task for Pull {
         match event {
             TaskEvent::Worked(request, ClientOutcome::Disk(DiskOutcome::Staged(result))) => {
                 self.staging = None;
-                if let Ok(incoming) = self.arriving(request) {
+                if let Ok((incoming, _)) = self.arriving(request) {
                     let staged = incoming.on_staged(result);
                     self.give_up_if_failed(request, staged, channel)?;
                 }
             }
             TaskEvent::Received(request, hasher, result) => {
-                if let Ok(incoming) = self.arriving(request) {
+                if let Ok((incoming, _)) = self.arriving(request) {
                     let received = incoming.on_received(hasher, result);
                     self.give_up_if_failed(request, received, channel)?;
                 }
@@ -190,7 +189,7 @@ impl Task for Pull {
 
     fn on_raw(&mut self, bytes: &[u8]) -> usize {
         let Some(request) = self.gathering else { return 0 };
-        let Ok(incoming) = self.arriving(request) else { return 0 };
+        let Ok((incoming, _)) = self.arriving(request) else { return 0 };
         let taken = incoming.gather(bytes);
         if incoming.gathering() == 0 {
             self.gathering = None;
@@ -290,18 +289,12 @@ impl Pull {
         Ok(())
     }
 
-    fn arriving(&mut self, request: u32) -> Result<&mut Incoming, Failure> {
+    /// The file whose bytes come under `request`, and where the range that was asked for begins.
+    fn arriving(&mut self, request: u32) -> Result<(&mut Incoming, u64), Failure> {
         match self.unanswered.get_mut(&request) {
-            Some(Asked { state: AskedState::Arriving { incoming, .. }, .. }) => Ok(incoming),
-            _ => Err(Failure::protocol(format!(
-                "the server sent bytes for request {request}, which asked for none"
-            ))),
-        }
-    }
-
-    fn start_of(&self, request: u32) -> Result<u64, Failure> {
-        match self.unanswered.get(&request) {
-            Some(Asked { state: AskedState::Arriving { header, .. }, .. }) => Ok(header.start),
+            Some(Asked { state: AskedState::Arriving { incoming, header }, .. }) => {
+                Ok((incoming, header.start))
+            }
             _ => Err(Failure::protocol(format!(
                 "the server sent bytes for request {request}, which asked for none"
             ))),

@@ -69,11 +69,6 @@ impl Incoming {
         }
     }
 
-    /// Where it goes.
-    pub fn path(&self) -> &RemotePath {
-        &self.path
-    }
-
     /// Has the staging file made, unless the file is gathered.
     pub fn start<O: From<DiskOutcome> + 'static>(&mut self, effects: &mut Effects<O>) {
         if !matches!(self.body, Body::Staging) {

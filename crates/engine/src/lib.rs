@@ -23,5 +23,5 @@ pub use mailbox::{MAILBOX_MESSAGES_MAX, Mailbox};
 pub use open::{Content, Opened, Wanted, send_small};
 pub use outgoing::{OpenSource, Outgoing, Progress};
 pub use session::{Effect, Effects, End, Event, SendSource, Session, Work};
-pub use shard::{LISTENERS_MAX, Load, OnAccept, Shard};
+pub use shard::{Load, OnAccept, Shard};
 pub use work::Batch;

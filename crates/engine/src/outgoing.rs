@@ -43,11 +43,6 @@ impl OpenSource {
         Self { source, mapping, digest, start, end }
     }
 
-    /// The file and what it was when it was opened.
-    pub fn source(&self) -> &Source {
-        &self.source
-    }
-
     fn send_source(&self) -> SendSource {
         match &self.mapping {
             Some(mapping) => SendSource::Mapping(mapping.clone()),
@@ -109,11 +104,6 @@ impl Outgoing {
         outgoing.hash(effects);
         outgoing.fill(effects);
         outgoing
-    }
-
-    /// The file it sends.
-    pub fn source(&self) -> &OpenSource {
-        &self.open
     }
 
     /// Bytes announced to the peer so far.

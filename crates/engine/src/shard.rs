@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 use xferd_os::net::{Listener, Socket};
-use xferd_reactor::{Carried, Done, Driver, ListenerRef, Op, Timers, Wait};
+use xferd_reactor::{Carried, Done, Driver, LISTENERS_MAX, ListenerRef, Op, Timers, Wait};
 
 use crate::conn::Conn;
 use crate::flights::{ConnKey, Flights, Kind};
@@ -376,9 +376,6 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         }
     }
 }
-
-/// Addresses one shard may listen on.
-pub const LISTENERS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -8,9 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use xferd_engine::{Batch, Failure, LISTENERS_MAX, Load, Mailbox, Shard};
+use xferd_engine::{Batch, Failure, Load, Mailbox, Shard};
 use xferd_os::net::{Listener, Socket};
-use xferd_reactor::{Limits, MioDriver, WorkerPool};
+use xferd_reactor::{LISTENERS_MAX, Limits, MioDriver, WorkerPool};
 use xferd_store::{Options, Store};
 use xferd_wire::ErrorCode;
 

@@ -28,11 +28,6 @@ impl Source {
         Arc::clone(&self.file)
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &RemotePath {
-        &self.path
-    }
-
     /// Bytes it had when it was opened.
     pub fn size(&self) -> u64 {
         self.opened.size

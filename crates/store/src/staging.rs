@@ -49,11 +49,6 @@ impl Staging {
         Arc::clone(&self.file)
     }
 
-    /// Where it will be.
-    pub fn path(&self) -> &RemotePath {
-        &self.path
-    }
-
     /// Gives it its name, in `dir`, atomically replacing what is there.
     fn publish(&mut self, dir: &Arc<Dir>) -> io::Result<()> {
         let name = self.path.file_name().unwrap_or_default();
