@@ -110,8 +110,9 @@ function transferOptions(flags: TransferFlags): TransferOptions {
   }
 }
 
-function figures({ files, bytes, seconds, digest }: Receipt) {
-  return { files, bytes, seconds, mb_per_s: seconds > 0 ? bytes / 1e6 / seconds : 0, digest: digest ?? null }
+function figures({ files, bytes, seconds, digest, writePaths }: Receipt) {
+  const mb_per_s = seconds > 0 ? bytes / 1e6 / seconds : 0
+  return { files, bytes, seconds, mb_per_s, digest: digest ?? null, write_paths: writePaths }
 }
 
 /** Of this process: what the transfer cost. */

@@ -10,6 +10,7 @@ export {
 } from './client.js'
 export type { Entry } from './entry.js'
 export { type ErrorCode, XferdError } from './error.js'
+export type { WritePathCounts } from './native.js'
 export type { Progress } from './progress.js'
 export type { ReadStream, ReadStreamOptions } from './read-stream.js'
 export type { Failure, Receipt } from './receipt.js'

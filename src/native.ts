@@ -28,6 +28,14 @@ export interface RawFailure {
   error: RawError
 }
 
+/** How many files took each way to the disk. */
+export interface WritePathCounts {
+  cached: number
+  uncached: number
+  direct: number
+  paced: number
+}
+
 export interface RawReceipt {
   files: number
   directories: number
@@ -36,6 +44,7 @@ export interface RawReceipt {
   skipped: number
   digest?: string
   seconds: number
+  writePaths: WritePathCounts
   failed: number
   failures: RawFailure[]
 }
@@ -66,6 +75,7 @@ export interface RawServerOptions {
   ioThreads?: number
   workers?: number
   durable?: boolean
+  writePath?: string
   readOnly?: boolean
   insecure?: boolean
   maxConnections?: number
@@ -79,6 +89,7 @@ export interface RawServerStats {
   bytesReceived: number
   bytesSent: number
   errors: number
+  writePaths: WritePathCounts
 }
 
 export interface RawServerEvent {
@@ -86,6 +97,7 @@ export interface RawServerEvent {
   peer?: string
   path?: string
   bytes?: number
+  writePath?: keyof WritePathCounts
   error?: RawError
 }
 

@@ -1,5 +1,5 @@
 import { errorFrom, XferdError } from './error.js'
-import type { RawCompletion } from './native.js'
+import type { RawCompletion, WritePathCounts } from './native.js'
 
 /** What a transfer did. */
 export interface Receipt {
@@ -12,6 +12,8 @@ export interface Receipt {
   skipped: number
   /** Of a single file: the algorithm and the value in hex, as in `crc64nvme:9a1b…`. */
   digest?: string
+  /** The ways those files took to the disk they are on now. */
+  writePaths: WritePathCounts
   /** From the first byte to the last acknowledged commit. */
   seconds: number
   /** How many files were not transferred. Above 0 only on the receipt of an {@link XferdError}. */

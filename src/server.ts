@@ -2,7 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Address, DEFAULT_PORT } from './address.js'
 import { Completions } from './completions.js'
 import { errorFrom, XferdError } from './error.js'
-import { type NativeServer, native, type RawServerEvent, type RawServerStats } from './native.js'
+import {
+  type NativeServer,
+  native,
+  type RawServerEvent,
+  type RawServerStats,
+  type WritePathCounts,
+} from './native.js'
 
 export interface ServeOptions {
   /** The directory to serve. Nothing outside of it is ever read or changed. */
@@ -15,6 +21,13 @@ export interface ServeOptions {
   workers?: number
   /** Synchronises every file to disk before it is acknowledged. */
   durable?: boolean
+  /**
+   * The way that files above 64 KiB take to the disk. `auto`, the default: through the page cache (`cached`) while the kernel
+   * lets that much wait for the disk, beyond that around it. `uncached` writes to disk at once and keeps nothing cached,
+   * `direct` goes past the page cache altogether, `paced` empties it behind the writer. What a file system cannot do is
+   * replaced by the next of these, in the end by `cached`.
+   */
+  writePath?: keyof WritePathCounts | 'auto'
   /** Refuses every change. */
   readOnly?: boolean
   /** Allows addresses that other machines can reach; anybody there may then read and change the root. */

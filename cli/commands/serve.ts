@@ -51,6 +51,10 @@ export class Serve extends XferdCommand {
       description: 'threads for file work; 0 does it on the threads that move bytes',
     }),
     fsync: Flags.boolean({ description: 'synchronise each file to disk before it counts as stored' }),
+    'write-path': Flags.option({ options: ['auto', 'cached', 'uncached', 'direct', 'paced'] as const })({
+      description:
+        'how large files get to the disk; auto goes through the page cache until the kernel would slow writers down, and around it from there on',
+    }),
     'read-only': Flags.boolean({ description: 'refuse every change' }),
     grace: Flags.integer({
       default: 10,
@@ -66,6 +70,7 @@ export class Serve extends XferdCommand {
       root: args.root,
       listen: flags.listen ?? [`xfer://127.0.0.1:${flags.port ?? DEFAULT_PORT}`],
       durable: flags.fsync,
+      ...(flags['write-path'] === undefined ? {} : { writePath: flags['write-path'] }),
       readOnly: flags['read-only'],
       insecure: flags.insecure,
       ...(flags['io-threads'] === undefined ? {} : { ioThreads: flags['io-threads'] }),

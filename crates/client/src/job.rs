@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use xferd_engine::{Failure, Mailbox};
-use xferd_wire::{Digest, EntryKind, ErrorCode};
+use xferd_wire::{Committed, Digest, EntryKind, ErrorCode, WritePathCounts};
 
 use crate::session::{CLIENT_CLOSED, ClientSession};
 
@@ -23,6 +23,8 @@ pub struct Receipt {
     pub links: u64,
     /// Bytes of those files.
     pub bytes: u64,
+    /// The ways those files took to the disk they are on now.
+    pub write_paths: WritePathCounts,
     /// Entries left out because they are neither files nor directories nor links.
     pub skipped: u64,
     /// The digest, if all transferred files are copies of one.
@@ -162,7 +164,8 @@ impl Job {
     }
 
     /// A file is stored.
-    pub(crate) fn stored_file(&self, bytes: u64, digest: Digest) {
+    pub(crate) fn stored_file(&self, stored: Committed) {
+        let Committed { size: bytes, write_path, digest } = stored;
         self.files.fetch_add(1, Ordering::Relaxed);
         let mut tally = self.lock();
         tally.last_stored = Some(Instant::now());
@@ -171,6 +174,7 @@ impl Job {
         receipt.digest = Some(digest).filter(|digest| same && !digest.as_bytes().is_empty());
         receipt.files += 1;
         receipt.bytes += bytes;
+        receipt.write_paths.add(write_path);
     }
 
     /// A directory is made.

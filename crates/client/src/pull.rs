@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xferd_engine::{DiskOutcome, Failure, Incoming};
 use xferd_store::{FileAttributes, Store, StoreError};
-use xferd_wire::{Digest, DigestAlgorithm, FileHeader, Frame, Get, LinkTarget, Mtime, RemotePath};
+use xferd_wire::{Committed, DigestAlgorithm, FileHeader, Frame, Get, LinkTarget, Mtime, RemotePath};
 
 use crate::job::Ticket;
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, unexpected};
@@ -95,10 +95,7 @@ enum AskedState {
     /// A file that failed here; the server was told.
     GivenUp,
     /// A file that is being stored.
-    Committing {
-        bytes: u64,
-        digest: Digest,
-    },
+    Committing(Committed),
     Directory,
     Link,
     Attributes,
@@ -309,8 +306,11 @@ impl Pull {
         };
         let bytes = header.end.saturating_sub(header.start);
         let attributes = FileAttributes { mode: header.mode, mtime: header.mtime };
+        let write_path = incoming.write_path();
         match incoming.commit(bytes, attributes, durable, channel.effects) {
-            Ok(digest) => asked.state = AskedState::Committing { bytes, digest },
+            Ok(digest) => {
+                asked.state = AskedState::Committing(Committed { size: bytes, write_path, digest });
+            }
             Err(failure) => {
                 let path = asked.remote.clone();
                 self.unanswered.remove(&request);
@@ -325,7 +325,7 @@ impl Pull {
         let job = self.ticket.job();
         match (result, asked.state) {
             (Err(error), _) => job.file_failed(asked.remote.as_str(), error.into())?,
-            (Ok(()), AskedState::Committing { bytes, digest }) => job.stored_file(bytes, digest),
+            (Ok(()), AskedState::Committing(stored)) => job.stored_file(stored),
             (Ok(()), AskedState::Directory) => job.stored_directory(),
             (Ok(()), AskedState::Link) => job.stored_link(),
             (Ok(()), _) => {}

@@ -95,7 +95,7 @@ impl Task for Push {
                 if committed.size != bytes || digest != Some(committed.digest) {
                     return Err(Failure::protocol(format!("{path}: the server acknowledged something else")));
                 }
-                self.ticket.job().stored_file(bytes, committed.digest);
+                self.ticket.job().stored_file(committed);
             }
             Frame::Done => match self.unanswered.remove(&request).map(|asked| asked.kind) {
                 Some(AskedKind::Directory) => self.ticket.job().stored_directory(),

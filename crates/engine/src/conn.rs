@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use xferd_reactor::{Carried, Driver, FileRef, Op, SockRef, Token};
+use xferd_os::Sink;
+use xferd_reactor::{Carried, Driver, Op, PAGE_BYTES, PoolBuf, SockRef, Token};
 use xferd_store::Hasher;
+use xferd_wire::HEADER_BYTES;
 
 use crate::flights::{ConnKey, Flights, Kind};
 use crate::input::Input;
@@ -17,6 +20,14 @@ use crate::work::{BATCH_WORKS_MAX, Batch};
 /// File writes of one connection that may be under way while the next bytes are received: one being written while the
 /// next buffer fills is all that a single stream can use.
 const WRITES_MAX: usize = 2;
+
+/// Bytes of an extent's frame before its raw ones. After an extent most likely another follows: if no more than its
+/// header is received together with what is received in between, its content comes straight into large buffers, at the
+/// right place in them.
+const EXTENT_HEADER_BYTES: usize = HEADER_BYTES + 8;
+
+/// How long a receive may wait for more than is there.
+const HASTE: Duration = Duration::from_millis(500);
 
 /// How long a closing side waits for its peer to read what was sent last, before the connection is reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -30,10 +41,14 @@ pub(crate) struct Conn<S: Session> {
     phase: Phase,
     input: Option<Input>,
     receiving: bool,
+    /// What there is has to do: nothing has come for a while.
+    hasten: bool,
     /// The peer has ended its stream.
     peer_ended: bool,
     intake: Option<Intake>,
     discard: u64,
+    /// An extent has come to its end and nothing after it was received.
+    after_extent: bool,
     writes: usize,
     outbox: Outbox,
     works: VecDeque<(u32, Work<S::Outcome>)>,
@@ -61,11 +76,37 @@ enum Phase {
 /// An extent on its way into a file.
 struct Intake {
     key: u32,
-    file: FileRef,
+    sink: Arc<Sink>,
+    /// Where the next byte to be written goes; what is carried over comes first.
     offset: u64,
+    /// Bytes that have not come yet.
     left: u64,
+    /// The beginning of a page whose rest has not come: a page is written once, whole, or some ways of writing are slow.
+    carry: Vec<u8>,
     hasher: Option<Hasher>,
     result: io::Result<()>,
+}
+
+impl Intake {
+    /// Puts what was carried over in front of `buf`, and keeps the beginning of a page at its end for the next one,
+    /// unless the extent is complete. Where the rest is to be written, if anything is left.
+    fn cut_at_page(&mut self, buf: &mut PoolBuf) -> Option<u64> {
+        let offset = self.offset;
+        if !buf.prepend(&self.carry) {
+            // It was received for this very place, so there is room.
+            self.result = Err(io::Error::other("a receive buffer does not fit its place in the file"));
+        }
+        self.carry.clear();
+        if self.left > 0 {
+            let end = offset + buf.len() as u64;
+            let started = usize::try_from(end % PAGE_BYTES as u64).unwrap_or_default().min(buf.len());
+            let whole = buf.len() - started;
+            self.carry.extend_from_slice(&buf[whole..]);
+            buf.truncate(whole);
+        }
+        self.offset += buf.len() as u64;
+        (!buf.is_empty()).then_some(offset)
+    }
 }
 
 impl<S: Session> Conn<S> {
@@ -79,9 +120,11 @@ impl<S: Session> Conn<S> {
             phase: Phase::Open,
             input: None,
             receiving: false,
+            hasten: false,
             peer_ended: false,
             intake: None,
             discard: 0,
+            after_extent: false,
             writes: 0,
             outbox: Outbox::default(),
             works: VecDeque::new(),
@@ -153,6 +196,7 @@ impl<S: Session> Conn<S> {
 
     /// Ends what has been silent for too long.
     pub(crate) fn check_silence(&mut self, now: Instant) {
+        self.hasten = self.receiving && now.saturating_duration_since(self.moved) >= HASTE;
         if self.working || self.writes > 0 {
             self.moved = now;
         }
@@ -242,6 +286,7 @@ impl<S: Session> Conn<S> {
             return;
         }
         if let Some(Intake { key, hasher, result, .. }) = self.intake.take() {
+            self.after_extent = true;
             self.tell(Event::Received { key, hasher, result });
         }
     }
@@ -275,6 +320,9 @@ impl<S: Session> Conn<S> {
         self.feed(flights);
         self.start_work(flights);
         let Some(sock) = self.sock else { return self.give_up_connecting(flights) };
+        if mem::take(&mut self.hasten) {
+            flights.driver.hasten(sock);
+        }
         if matches!(self.phase, Phase::Open | Phase::Flushing) {
             if let Some(op) = self.outbox.next_op(sock) {
                 flights.submit(self.key, Kind::Send, op);
@@ -358,14 +406,17 @@ impl<S: Session> Conn<S> {
     ) -> bool {
         let Some(intake) = &mut self.intake else { return true };
         let mine = input.len().min(usize::try_from(intake.left).unwrap_or(usize::MAX));
-        let buf = match input {
+        let mut buf = match input {
             Input::Lent(buf) if mine == buf.len() => buf,
             mut input => {
-                let Some(mut part) = flights.take_buffer(mine) else {
+                let Some(mut part) = flights.take_buffer(intake.carry.len() + mine) else {
                     self.input = Some(input.keep());
                     flights.retry_soon(self.key);
                     return false;
                 };
+                part.clear_for(intake.offset + intake.carry.len() as u64);
+                // Less than all if it does not begin at a page.
+                let mine = mine.min(part.spare_bytes());
                 part.spare_mut()[..mine].copy_from_slice(&input[..mine]);
                 part.fill(mine);
                 input.advance(mine);
@@ -373,14 +424,15 @@ impl<S: Session> Conn<S> {
                 part
             }
         };
+        intake.left -= buf.len() as u64;
         if let Some(hasher) = &mut intake.hasher {
             hasher.update(&buf);
         }
-        let offset = intake.offset;
-        intake.offset += mine as u64;
-        intake.left -= mine as u64;
-        self.writes += 1;
-        flights.submit(self.key, Kind::Write, Op::WriteAt { file: intake.file.clone(), offset, buf });
+        if let Some(offset) = intake.cut_at_page(&mut buf) {
+            self.writes += 1;
+            let sink = intake.sink.clone();
+            flights.submit(self.key, Kind::Write, Op::WriteAt { sink, offset, buf });
+        }
         true
     }
 
@@ -393,7 +445,7 @@ impl<S: Session> Conn<S> {
             return;
         }
         let (bulk, offset) = match &self.intake {
-            Some(intake) if intake.left > 0 => (intake.left, intake.offset),
+            Some(intake) if intake.left > 0 => (intake.left, intake.offset + intake.carry.len() as u64),
             Some(_) => return,
             None => (self.discard, 0),
         };
@@ -401,10 +453,11 @@ impl<S: Session> Conn<S> {
             return;
         }
         self.receiving = true;
-        let op = if bulk > flights.small_bytes() {
+        let op = if bulk > 0 {
             Op::RecvLarge { sock, offset, bytes_max: bulk }
         } else {
-            Op::RecvSmall(sock)
+            let bytes_max = if mem::take(&mut self.after_extent) { EXTENT_HEADER_BYTES } else { usize::MAX };
+            Op::RecvSmall { sock, bytes_max }
         };
         flights.submit(self.key, Kind::Receive, op);
     }
@@ -426,9 +479,11 @@ impl<S: Session> Conn<S> {
                 Effect::SendExtent { key, source, offset, len } => {
                     self.outbox.push_extent(key, source, offset, len)
                 }
-                Effect::Receive { key, file, offset, len, hasher } => {
+                Effect::Receive { key, sink, offset, len, hasher } => {
                     debug_assert!(self.intake.is_none() && self.discard == 0, "one extent at a time");
-                    self.intake = Some(Intake { key, file, offset, left: len, hasher, result: Ok(()) });
+                    let carry = Vec::new();
+                    let result = Ok(());
+                    self.intake = Some(Intake { key, sink, offset, left: len, carry, hasher, result });
                 }
                 Effect::Discard { len } => self.discard += len,
                 Effect::Work { key, work } => self.works.push_back((key, work)),

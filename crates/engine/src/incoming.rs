@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use xferd_store::{FileAttributes, Hasher, Staging, Store, StoreError};
-use xferd_wire::{Digest, DigestAlgorithm, ErrorCode, RemotePath};
+use xferd_wire::{Digest, DigestAlgorithm, ErrorCode, RemotePath, WritePath};
 
 use crate::disk::DiskOutcome;
 use crate::failure::Failure;
@@ -94,6 +94,14 @@ impl Incoming {
         Ok(())
     }
 
+    /// The way its bytes take to the disk.
+    pub fn write_path(&self) -> WritePath {
+        match &self.body {
+            Body::Staged { staging, .. } => staging.write_path(),
+            Body::Gathered { .. } | Body::Staging | Body::Committing => WritePath::Cached,
+        }
+    }
+
     /// An extent begins. Its bytes follow in the stream.
     pub fn extent<O>(&mut self, offset: u64, len: u64, effects: &mut Effects<O>) -> Result<(), Failure> {
         if offset != self.at {
@@ -116,7 +124,7 @@ impl Incoming {
             Body::Gathered { due, .. } => *due = len,
             Body::Staged { staging, receiving } => {
                 *receiving = true;
-                effects.receive(self.key, staging.file(), offset, len, self.hasher.take());
+                effects.receive(self.key, staging.sink(), offset, len, self.hasher.take());
             }
             Body::Staging | Body::Committing => {
                 return Err(Failure::protocol(format!("{}: extent after the commit", self.path)));
@@ -223,8 +231,6 @@ impl Incoming {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-
     use tempfile::TempDir;
     use xferd_store::Options;
     use xferd_wire::Mtime;
@@ -268,11 +274,11 @@ mod tests {
 
         fn extent(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
             self.incoming.extent(offset, bytes.len() as u64, &mut self.effects)?;
-            if let Some(Effect::Receive { file, offset, len, hasher, .. }) = self.effects.take().pop() {
+            if let Some(Effect::Receive { sink, offset, len, hasher, .. }) = self.effects.take().pop() {
                 assert_eq!(len, bytes.len() as u64);
                 let mut hasher = hasher.unwrap();
                 hasher.update(bytes);
-                return self.incoming.on_received(Some(hasher), file.write_all_at(bytes, offset));
+                return self.incoming.on_received(Some(hasher), sink.write_all_at(bytes, offset));
             }
             for byte in bytes {
                 assert_eq!(self.incoming.gather(&[*byte]), 1);

@@ -13,7 +13,7 @@ use crate::session::{Effects, SendSource};
 
 /// Bytes per extent. A source that shrinks is noticed after at most this much padding, and a cancelled transfer stops
 /// after at most this much; at gigabytes a second a frame header per 4 MiB costs nothing.
-const EXTENT_BYTES: u64 = 4 << 20;
+const EXTENT_BYTES: u64 = 16 << 20;
 
 /// Extents queued ahead, so that the socket never waits for the session.
 const EXTENTS_AHEAD: usize = 2;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use xferd_os::Mapping;
+use xferd_os::{Mapping, Sink};
 use xferd_reactor::FileRef;
 use xferd_store::Hasher;
 use xferd_wire::Frame;
@@ -140,7 +140,7 @@ pub enum Effect<O> {
         /// Comes back in [`Event::Received`].
         key: u32,
         /// The file they belong to.
-        file: FileRef,
+        sink: Arc<Sink>,
         /// Where the first one goes.
         offset: u64,
         /// How many.
@@ -215,9 +215,9 @@ impl<O> Effects<O> {
         self.list.push(Effect::SendExtent { key, source, offset, len });
     }
 
-    /// Puts the next `len` bytes of the stream into `file`.
-    pub fn receive(&mut self, key: u32, file: FileRef, offset: u64, len: u64, hasher: Option<Hasher>) {
-        self.list.push(Effect::Receive { key, file, offset, len, hasher });
+    /// Puts the next `len` bytes of the stream into `sink`.
+    pub fn receive(&mut self, key: u32, sink: Arc<Sink>, offset: u64, len: u64, hasher: Option<Hasher>) {
+        self.list.push(Effect::Receive { key, sink, offset, len, hasher });
     }
 
     /// Drops the next `len` bytes of the stream.

@@ -6,6 +6,7 @@ use napi_derive::napi;
 use xferd_client::{PullSpec, PushSpec, Selection, Sources, WriteSpec};
 use xferd_engine::Failure;
 use xferd_server::Config;
+use xferd_store::WritePolicy;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Mtime, RemotePath};
 
 use crate::address;
@@ -20,6 +21,7 @@ pub struct RawServerOptions {
     pub io_threads: Option<u32>,
     pub workers: Option<u32>,
     pub durable: Option<bool>,
+    pub write_path: Option<String>,
     pub read_only: Option<bool>,
     pub insecure: Option<bool>,
     pub max_connections: Option<u32>,
@@ -35,12 +37,22 @@ impl TryFrom<RawServerOptions> for Config {
             io_threads: options.io_threads.map_or(config.io_threads, |threads| threads as usize),
             workers: options.workers.map_or(config.workers, |threads| threads as usize),
             durable: options.durable.unwrap_or(config.durable),
+            write_policy: options.write_path.as_deref().map_or(Ok(config.write_policy), write_policy)?,
             read_only: options.read_only.unwrap_or(config.read_only),
             insecure: options.insecure.unwrap_or(config.insecure),
             connections_max: options.max_connections.map_or(config.connections_max, |count| count as usize),
             ..config
         })
     }
+}
+
+fn write_policy(name: &str) -> Result<WritePolicy, Failure> {
+    let wrong = || {
+        let known: Vec<_> = WritePolicy::ALL.iter().map(|policy| policy.name()).collect();
+        let message = format!("{name} is no way to write; there are {}", known.join(", "));
+        Failure::new(ErrorCode::InvalidArgument, message)
+    };
+    WritePolicy::ALL.into_iter().find(|policy| policy.name() == name).ok_or_else(wrong)
 }
 
 /// How to work as a client; what is left out is as [`xferd_client::Config`] has it.

@@ -7,7 +7,7 @@ use napi_derive::napi;
 use xferd_client::{FileFailure, Receipt, TransferProgress};
 use xferd_engine::Failure;
 use xferd_server::{Happening, HappeningKind, Stats};
-use xferd_wire::{Entry, EntryKind};
+use xferd_wire::{Entry, EntryKind, WritePathCounts};
 
 use crate::calls::{Completion, Outcome};
 
@@ -90,8 +90,27 @@ pub struct RawReceipt {
     pub skipped: f64,
     pub digest: Option<String>,
     pub seconds: f64,
+    pub write_paths: RawWritePaths,
     pub failed: f64,
     pub failures: Vec<RawFailure>,
+}
+
+/// How many files took each way to the disk.
+#[napi(object, object_from_js = false)]
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct RawWritePaths {
+    pub cached: f64,
+    pub uncached: f64,
+    pub direct: f64,
+    pub paced: f64,
+}
+
+impl From<WritePathCounts> for RawWritePaths {
+    fn from(counts: WritePathCounts) -> Self {
+        let [cached, uncached, direct, paced] = counts.0.map(|count| count as f64);
+        Self { cached, uncached, direct, paced }
+    }
 }
 
 impl From<Receipt> for RawReceipt {
@@ -104,6 +123,7 @@ impl From<Receipt> for RawReceipt {
             skipped: receipt.skipped as f64,
             digest: receipt.digest.map(|digest| digest.to_string()),
             seconds: receipt.elapsed.as_secs_f64(),
+            write_paths: receipt.write_paths.into(),
             failed: receipt.failed as f64,
             failures: receipt.failures.into_iter().map(RawFailure::from).collect(),
         }
@@ -179,6 +199,7 @@ pub struct RawServerStats {
     pub bytes_received: f64,
     pub bytes_sent: f64,
     pub errors: f64,
+    pub write_paths: RawWritePaths,
 }
 
 impl From<Stats> for RawServerStats {
@@ -191,12 +212,14 @@ impl From<Stats> for RawServerStats {
             bytes_received: stats.bytes_received as f64,
             bytes_sent: stats.bytes_sent as f64,
             errors: stats.errors as f64,
+            write_paths: stats.write_paths.into(),
         }
     }
 }
 
 /// Something that happened on a server.
 #[napi(object, object_from_js = false)]
+#[derive(Default)]
 pub struct RawServerEvent {
     /// `accepted`, `closed`, `stored`, `sent` or `failed`.
     pub event: &'static str,
@@ -206,25 +229,32 @@ pub struct RawServerEvent {
     pub path: Option<String>,
     /// Bytes of what was stored or sent.
     pub bytes: Option<f64>,
+    /// The way to the disk that what was stored took.
+    pub write_path: Option<&'static str>,
     /// Why it failed.
     pub error: Option<RawError>,
 }
 
 impl From<Happening> for RawServerEvent {
     fn from(Happening { peer, kind }: Happening) -> Self {
-        let (event, path, bytes, failure) = match kind {
-            HappeningKind::Accepted => ("accepted", None, None, None),
-            HappeningKind::Closed => ("closed", None, None, None),
-            HappeningKind::Stored { path, bytes } => ("stored", Some(path), Some(bytes), None),
-            HappeningKind::Sent { path, bytes } => ("sent", Some(path), Some(bytes), None),
-            HappeningKind::Failed { path, failure } => ("failed", path, None, Some(failure)),
-        };
-        Self {
-            event,
-            peer: peer.to_string(),
-            path: path.map(|path| path.to_string()),
-            bytes: bytes.map(|bytes| bytes as f64),
-            error: failure.map(RawError::from),
+        let mut raw = Self { peer: peer.to_string(), ..Self::default() };
+        match kind {
+            HappeningKind::Accepted => raw.event = "accepted",
+            HappeningKind::Closed => raw.event = "closed",
+            HappeningKind::Stored { path, bytes, write_path } => {
+                raw.event = "stored";
+                (raw.path, raw.bytes) = (Some(path.to_string()), Some(bytes as f64));
+                raw.write_path = Some(write_path.name());
+            }
+            HappeningKind::Sent { path, bytes } => {
+                raw.event = "sent";
+                (raw.path, raw.bytes) = (Some(path.to_string()), Some(bytes as f64));
+            }
+            HappeningKind::Failed { path, failure } => {
+                raw.event = "failed";
+                (raw.path, raw.error) = (path.map(|path| path.to_string()), Some(failure.into()));
+            }
         }
+        raw
     }
 }

@@ -8,11 +8,14 @@ pub mod dir;
 pub mod file;
 mod limit;
 mod mapping;
+pub mod memory;
 pub mod net;
 mod refusal;
+pub mod sink;
 
 pub use dir::{Dir, DirEntries, DirEntry};
 pub use file::{Attributes, Kind, Timestamp};
 pub use limit::raise_descriptor_limit;
 pub use mapping::Mapping;
 pub use refusal::Refusal;
+pub use sink::Sink;

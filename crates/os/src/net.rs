@@ -108,10 +108,26 @@ impl Socket {
     /// Has the kernel hold up to `bytes` for this socket from the start, and leaves the size to its tuning from there.
     /// Where that cannot be had nothing changes.
     ///
+    /// `SO_RCVBUF` would end automatic tuning, and `net.core.rmem_max` caps it at 208 KiB by default. A low-water mark makes
+    /// Linux grow the buffer to hold it, up to half of `net.ipv4.tcp_rmem`'s maximum, and the buffer stays when the mark goes
+    /// (`tcp_set_rcvlowat` in the kernel). Without it, tuning at times never leaves the initial 128 KiB: two of five transfers
+    /// of 469 MB over loopback then took three times as long as the rest (Linux 6.18).
+    ///
     /// # Errors
     /// What `setsockopt` answers.
     pub fn widen_receive_window(&self, bytes: u32) -> io::Result<()> {
-        widen_receive_window(self, bytes)
+        set_receive_mark(self, bytes)?;
+        set_receive_mark(self, 1)
+    }
+
+    /// Has the kernel report this socket as readable only once it holds `bytes`, or its window is full, or nothing more
+    /// will come (`SO_RCVLOWAT` in socket(7), tcp(7)). What is there can be received all the same. Where that cannot be
+    /// had nothing changes.
+    ///
+    /// # Errors
+    /// What `setsockopt` answers.
+    pub fn set_receive_mark(&self, bytes: u32) -> io::Result<()> {
+        set_receive_mark(self, bytes)
     }
 
     /// Sends the front of `bytes`; returns how many went. With `more` the kernel may hold back a segment that is not
@@ -228,32 +244,24 @@ fn send_file(socket: &Socket, file: &File, offset: u64, len: usize) -> io::Resul
     Ok(sent)
 }
 
-/// `SO_RCVBUF` would end automatic tuning, and `net.core.rmem_max` caps it at 208 KiB by default. A low-water mark makes
-/// Linux grow the buffer to hold it, up to half of `net.ipv4.tcp_rmem`'s maximum, and the buffer stays when the mark goes
-/// (`tcp_set_rcvlowat` in the kernel). Without it, tuning at times never leaves the initial 128 KiB: two of five transfers
-/// of 469 MB over loopback then took three times as long as the rest (Linux 6.18).
 #[cfg(all(target_os = "linux", not(xferd_portable)))]
-fn widen_receive_window(socket: &Socket, bytes: u32) -> io::Result<()> {
-    for mark in [libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX), 1] {
-        // SAFETY: the option takes an int, whose address and size are given.
-        let answer = unsafe {
-            libc::setsockopt(
-                socket.0.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVLOWAT,
-                (&raw const mark).cast(),
-                size_of_val(&mark) as libc::socklen_t,
-            )
-        };
-        if answer != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
+fn set_receive_mark(socket: &Socket, bytes: u32) -> io::Result<()> {
+    let mark = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the option takes an int, whose address and size are given.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.0.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const mark).cast(),
+            size_of_val(&mark) as libc::socklen_t,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(not(all(target_os = "linux", not(xferd_portable))))]
-fn widen_receive_window(_: &Socket, _: u32) -> io::Result<()> {
+fn set_receive_mark(_: &Socket, _: u32) -> io::Result<()> {
     Ok(())
 }
 
@@ -429,6 +437,28 @@ mod tests {
             },
         };
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(xferd_portable)))]
+    fn what_is_below_the_mark_is_not_reported_but_can_be_received() {
+        use rustix::event::{PollFd, PollFlags, poll};
+
+        let (socket, mut peer) = pair();
+        let readable = || {
+            let mut asked = [PollFd::new(&socket, PollFlags::IN)];
+            poll(&mut asked, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 })).unwrap() == 1
+        };
+        socket.set_receive_mark(1000).unwrap();
+        peer.write_all(&[1; 999]).unwrap();
+        assert!(!readable());
+        socket.set_receive_mark(999).unwrap();
+        assert!(readable());
+        socket.set_receive_mark(5000).unwrap();
+        assert_eq!(patiently(|| socket.recv(&mut [0; 10])).unwrap(), 10);
+        assert!(!readable());
+        drop(peer);
+        assert!(readable(), "nothing more will come");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct BufferLimits {
 
 impl Default for BufferLimits {
     fn default() -> BufferLimits {
-        BufferLimits { large_bytes: 1024 * 1024, large_max: 48, small_bytes: 64 * 1024, small_max: 256 }
+        BufferLimits { large_bytes: 1024 * 1024, large_max: 8, small_bytes: 64 * 1024, small_max: 256 }
     }
 }
 
@@ -64,12 +64,22 @@ impl BufferPool {
         self.small.bytes
     }
 
-    /// Whether a small buffer can be taken. If not, the driver is woken when one comes back.
-    pub(crate) fn has_small_or_wakes(&self) -> bool {
-        let mut stock = self.small.stock();
+    /// Whether a buffer of that size can be taken. If not, the driver is woken when one comes back.
+    pub(crate) fn has_or_wakes(&self, size: BufferSize) -> bool {
+        let mut stock = match size {
+            BufferSize::Large => self.large.stock(),
+            BufferSize::Small => self.small.stock(),
+        };
         stock.wanted = stock.free.is_empty() && stock.unallocated == 0;
         !stock.wanted
     }
+}
+
+/// Which of the two sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BufferSize {
+    Large,
+    Small,
 }
 
 /// A lent buffer: filled bytes, which it dereferences to, and spare bytes behind them. It returns to its pool on drop.
@@ -110,6 +120,16 @@ impl PoolBuf {
     /// Keeps the first `bytes` of what is filled.
     pub fn truncate(&mut self, bytes: usize) {
         self.end = self.start + bytes.min(self.len());
+    }
+
+    /// Puts `bytes` in front of what is filled. False, and nothing happens, if there is no room: there is for what a page
+    /// of the file has before the offset that the buffer was [cleared for](Self::clear_for).
+    pub fn prepend(&mut self, bytes: &[u8]) -> bool {
+        let Some(start) = self.start.checked_sub(bytes.len()) else { return false };
+        let Some(room) = self.bytes.get_mut(start..self.start) else { return false };
+        room.copy_from_slice(bytes);
+        self.start = start;
+        true
     }
 
     /// Empties it: all its bytes are spare again.
@@ -206,7 +226,7 @@ impl Shelf {
 }
 
 /// The size of a page where it matters: pages that are larger begin at multiples of this too.
-const PAGE_BYTES: usize = 4096;
+pub const PAGE_BYTES: usize = 4096;
 
 fn page_start(bytes: &[u8]) -> usize {
     bytes.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES)
@@ -287,13 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_small_buffer_is_woken_when_it_comes_back() {
+    fn who_waits_for_a_buffer_is_woken_when_one_of_that_size_comes_back() {
         let (mut poll, pool) = pool();
         let mut events = mio::Events::with_capacity(1);
         let buf = pool.take_small().unwrap();
-        assert!(!pool.has_small_or_wakes());
+        assert!(!pool.has_or_wakes(BufferSize::Small));
+        assert!(pool.has_or_wakes(BufferSize::Large));
         std::thread::spawn(move || drop(buf)).join().unwrap();
         poll.poll(&mut events, None).unwrap();
-        assert!(pool.has_small_or_wakes());
+        assert!(pool.has_or_wakes(BufferSize::Small));
     }
 }

@@ -40,6 +40,10 @@ pub trait Driver<J: Job> {
     /// ([`Done::is_cancelled`]), or as if nothing had been said. An unknown token is ignored.
     fn cancel(&mut self, token: Token);
 
+    /// Ends a wait for more than is there: a `RecvLarge` may wait until a buffer is worth filling, while the peer is fast.
+    /// Whoever finds that nothing has come for a while says so here, and gets what there is.
+    fn hasten(&mut self, sock: SockRef);
+
     /// Performs what can be performed, each operation at most once, and appends what has completed to `done`. Waits
     /// only if nothing is ready. May return without a completion.
     ///

@@ -14,7 +14,7 @@ mod op;
 mod timers;
 mod workers;
 
-pub use buffer::{BufferLimits, BufferPool, PoolBuf};
+pub use buffer::{BufferLimits, BufferPool, PAGE_BYTES, PoolBuf};
 pub use driver::{Driver, Wait, Waker};
 pub use mio_driver::{BYTES_PER_TURN_MAX, LISTENERS_MAX, Limits, MioDriver};
 pub use op::{Carried, Done, FileRef, Job, ListenerRef, Op, SendBuf, SockRef, Token};

@@ -20,6 +20,7 @@ use slab::Slab;
 use xferd_os::net::{Listener, Socket};
 
 use self::stream::{Receive, Stream, Transmit};
+use crate::buffer::BufferSize;
 use crate::op::Key;
 use crate::workers::{Errand, Mailbox, WORK_QUEUE_MAX, Work};
 use crate::{
@@ -60,9 +61,11 @@ pub struct MioDriver<J: Job> {
     generation: u32,
     listeners: Slab<Port>,
     streams: Slab<Stream>,
+    /// Turns since the kernel was last asked for events.
+    turns_unpolled: usize,
     /// Slots of streams with an operation that can be tried. A slot may have changed hands since.
     runnable: VecDeque<usize>,
-    /// Slots of streams that found no small buffer free, once each.
+    /// Slots of streams that found no buffer free, once each.
     starved: Vec<usize>,
     buffers: BufferPool,
     workers: Option<Arc<WorkerPool<J>>>,
@@ -99,6 +102,7 @@ impl<J: Job> MioDriver<J> {
             generation: 0,
             listeners: Slab::new(),
             streams: Slab::new(),
+            turns_unpolled: 0,
             runnable: VecDeque::new(),
             starved: Vec::new(),
             buffers: BufferPool::new(limits.buffers, waker.clone()),
@@ -142,7 +146,7 @@ impl<J: Job> MioDriver<J> {
     /// Takes a stream out; closing its descriptor also ends its registration, of which no duplicate exists.
     fn remove(&mut self, slot: usize) -> Stream {
         let stream = self.streams.remove(slot);
-        if stream.starved {
+        if stream.starved.is_some() {
             self.starved.retain(|starved| *starved != slot);
         }
         stream
@@ -152,7 +156,7 @@ impl<J: Job> MioDriver<J> {
     fn is_taken(&mut self, op: &Op<J>) -> bool {
         match op {
             Op::Accept(listener) => self.port(*listener).is_some_and(|port| port.accepting.is_some()),
-            Op::RecvLarge { sock, .. } | Op::RecvSmall(sock) => {
+            Op::RecvLarge { sock, .. } | Op::RecvSmall { sock, .. } => {
                 self.stream(*sock).is_some_and(|stream| stream.receiving.is_some())
             }
             Op::Send { sock, .. }
@@ -181,7 +185,7 @@ impl<J: Job> MioDriver<J> {
     }
 
     fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
-        if matches!(receive, Receive::Large { bytes_max: 0, .. }) {
+        if matches!(receive, Receive::Large { bytes_max: 0, .. } | Receive::Small { bytes_max: 0 }) {
             // The kernel would answer 0, which means something else.
             let error = io::Error::new(io::ErrorKind::InvalidInput, "nothing is to be received");
             return self.end(token, error, Carried::Nothing);
@@ -233,7 +237,7 @@ impl<J: Job> MioDriver<J> {
     }
 
     fn note(&mut self, readiness: Readiness) {
-        let Readiness { token, readable, writable } = readiness;
+        let Readiness { token, readable, writable, ended } = readiness;
         if token == BELL {
             self.waker.heard();
         } else if let Some(port) =
@@ -241,8 +245,7 @@ impl<J: Job> MioDriver<J> {
         {
             port.readable |= readable;
         } else if let Some(stream) = self.streams.get_mut(token.0) {
-            stream.readable |= readable;
-            stream.writable |= writable;
+            stream.note(readable, writable, ended);
             self.schedule(token.0);
         }
     }
@@ -272,13 +275,18 @@ impl<J: Job> MioDriver<J> {
 
     /// Lets streams that had no buffer try again if there is one.
     fn revive(&mut self) {
-        if self.starved.is_empty() || !self.buffers.has_small_or_wakes() {
+        if self.starved.is_empty() {
             return;
         }
+        let (large, small) = (BufferSize::Large, BufferSize::Small);
+        let free = [large, small].map(|size| self.buffers.has_or_wakes(size).then_some(size));
         for slot in std::mem::take(&mut self.starved) {
-            if let Some(stream) = self.streams.get_mut(slot) {
-                stream.starved = false;
+            let Some(stream) = self.streams.get_mut(slot) else { continue };
+            if free.contains(&stream.starved) {
+                stream.starved = None;
                 self.schedule(slot);
+            } else {
+                self.starved.push(slot);
             }
         }
     }
@@ -317,7 +325,7 @@ impl<J: Job> MioDriver<J> {
             stream.queued = false;
             let was_starved = stream.starved;
             done.extend(stream.receive(&self.buffers));
-            if stream.starved && !was_starved {
+            if stream.starved.is_some() && was_starved.is_none() {
                 self.starved.push(slot);
             }
             let connecting = matches!(stream.sending, Some((_, Transmit::Connect)));
@@ -373,7 +381,7 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             Op::RecvLarge { sock, offset, bytes_max } => {
                 self.receive(token, sock, Receive::Large { offset, bytes_max });
             }
-            Op::RecvSmall(sock) => self.receive(token, sock, Receive::Small),
+            Op::RecvSmall { sock, bytes_max } => self.receive(token, sock, Receive::Small { bytes_max }),
             Op::Send { sock, buf, more } => self.transmit(token, sock, Transmit::Bytes { buf, more }),
             Op::SendFile { sock, file, offset, len } => {
                 self.transmit(token, sock, Transmit::File { file, offset, len })
@@ -382,8 +390,8 @@ impl<J: Job> Driver<J> for MioDriver<J> {
                 self.transmit(token, sock, Transmit::Mapped { mapping, offset, len })
             }
             Op::ShutdownWrite(sock) => self.transmit(token, sock, Transmit::End),
-            Op::WriteAt { file, offset, buf } => {
-                self.work.push_back((token, Work::WriteAt { file, offset, buf }))
+            Op::WriteAt { sink, offset, buf } => {
+                self.work.push_back((token, Work::WriteAt { sink, offset, buf }))
             }
             Op::Offload(job) => self.work.push_back((token, Work::Run(job))),
             Op::Close(sock) => self.close(token, sock),
@@ -426,14 +434,25 @@ impl<J: Job> Driver<J> for MioDriver<J> {
         self.end(token, cancelled(), carried);
     }
 
+    fn hasten(&mut self, sock: SockRef) {
+        if let Some(stream) = self.stream(sock) {
+            stream.hasten();
+        }
+    }
+
     fn turn(&mut self, wait: Wait, done: &mut Vec<Done<J>>) -> io::Result<()> {
         let done_before = done.len();
         self.collect(done);
         self.dispatch();
         self.revive();
         let has_something = done.len() > done_before || self.is_ready();
-        // Also when there is something to do: a flow that is always ready must not hide the others' events.
-        self.poll(if has_something { Wait::Now } else { wait })?;
+        // Now and then also when there is something to do: a flow that is always ready must not hide the others' events.
+        if !has_something || self.turns_unpolled == TURNS_UNPOLLED_MAX {
+            self.turns_unpolled = 0;
+            self.poll(if has_something { Wait::Now } else { wait })?;
+        } else {
+            self.turns_unpolled += 1;
+        }
         self.revive();
         for (_, port) in &mut self.listeners {
             done.extend(port.accept());
@@ -493,6 +512,8 @@ struct Readiness {
     token: mio::Token,
     readable: bool,
     writable: bool,
+    /// Nothing more will come.
+    ended: bool,
 }
 
 impl From<&Event> for Readiness {
@@ -502,12 +523,17 @@ impl From<&Event> for Readiness {
             token: event.token(),
             readable: failed || event.is_readable() || event.is_read_closed(),
             writable: failed || event.is_writable() || event.is_write_closed(),
+            ended: failed || event.is_read_closed(),
         }
     }
 }
 
 /// Events taken from the kernel at once; more come in the next turn.
 const EVENTS_PER_TURN_MAX: usize = 1024;
+
+/// Turns in a row without asking for events, while there is something to do. A turn moves up to some megabytes, so the
+/// call is a matter of a few milliseconds; asking in each would be a third of all system calls of a single flow.
+const TURNS_UNPOLLED_MAX: usize = 3;
 
 /// How soon work is offered again to workers that others keep busy.
 const WORK_RETRY: Duration = Duration::from_millis(1);

@@ -5,8 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use xferd_os::Mapping;
 use xferd_os::net::Socket;
+use xferd_os::{Mapping, Sink};
 
 use crate::PoolBuf;
 
@@ -59,8 +59,8 @@ pub enum Op<J> {
     /// Connects: [`Carried::Sock`], registered.
     Connect(SocketAddr),
     /// Receives as much as there is, at most `bytes_max`, into a large buffer that the driver lends only once bytes are
-    /// there: a connection that waits holds none, and connections that take turns share one that is hot in the cache. If
-    /// no large one is free, a small one has to do; if none of those is, it waits until one comes back. A result of 0 is
+    /// there: a connection that waits holds none, and connections that take turns share one that is hot in the cache. For
+    /// what fits a small one, that has to do. If none is free, it waits until one comes back. A result of 0 is
     /// the end of the stream. Carries [`Carried::Buf`].
     RecvLarge {
         /// From where.
@@ -70,8 +70,13 @@ pub enum Op<J> {
         /// How many belong there. None is `InvalidInput`.
         bytes_max: u64,
     },
-    /// Like `RecvLarge` into a small buffer, without a limit of its own.
-    RecvSmall(SockRef),
+    /// Like `RecvLarge` into a small buffer, at most `bytes_max`.
+    RecvSmall {
+        /// From where.
+        sock: SockRef,
+        /// How many at most. None is `InvalidInput`.
+        bytes_max: usize,
+    },
     /// Sends the front of `buf`'s remaining bytes. Carries [`Carried::Sent`], advanced past what went: submit the rest
     /// again.
     Send {
@@ -112,7 +117,7 @@ pub enum Op<J> {
     /// Writes all of `buf` at `offset`. Carries [`Carried::Buf`].
     WriteAt {
         /// To where.
-        file: FileRef,
+        sink: Arc<Sink>,
         /// Where the first byte goes, counted from the file's start.
         offset: u64,
         /// The bytes.

@@ -3,15 +3,15 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
+use xferd_os::Sink;
 
-use crate::{Carried, Done, FileRef, Job, Op, PoolBuf, Token, Waker};
+use crate::{Carried, Done, Job, Op, PoolBuf, Token, Waker};
 
 /// Operations that wait for a worker, over all drivers that share a pool. Past it they wait in their driver.
 pub(crate) const WORK_QUEUE_MAX: usize = 256;
@@ -88,7 +88,7 @@ impl<J: Job> fmt::Debug for WorkerPool<J> {
 
 /// The operations that may block.
 pub(crate) enum Work<J> {
-    WriteAt { file: FileRef, offset: u64, buf: PoolBuf },
+    WriteAt { sink: Arc<Sink>, offset: u64, buf: PoolBuf },
     Run(J),
 }
 
@@ -96,8 +96,8 @@ impl<J: Job> Work<J> {
     /// Does it, here and now.
     pub(crate) fn perform(self, token: Token) -> Done<J> {
         match self {
-            Work::WriteAt { file, offset, buf } => {
-                let result = file.write_all_at(&buf, offset).map(|()| count(buf.len()));
+            Work::WriteAt { sink, offset, buf } => {
+                let result = sink.write_all_at(&buf, offset).map(|()| count(buf.len()));
                 Done { token, result, carried: Carried::Buf(buf) }
             }
             Work::Run(mut job) => {
@@ -125,7 +125,7 @@ impl<J: Job> Work<J> {
 impl<J> From<Work<J>> for Op<J> {
     fn from(work: Work<J>) -> Op<J> {
         match work {
-            Work::WriteAt { file, offset, buf } => Op::WriteAt { file, offset, buf },
+            Work::WriteAt { sink, offset, buf } => Op::WriteAt { sink, offset, buf },
             Work::Run(job) => Op::Offload(job),
         }
     }

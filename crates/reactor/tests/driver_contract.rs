@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rig::{PATIENCE, Rig, Task, buf, bytes, each_driver, each_driver_with, kind, pattern, sent, sock};
-use xferd_os::Mapping;
 use xferd_os::net::Listener;
+use xferd_os::{Mapping, Sink};
 use xferd_reactor::{
     BYTES_PER_TURN_MAX, BufferLimits, Carried, LISTENERS_MAX, Limits, Op, SendBuf, SockRef, Wait,
 };
@@ -159,7 +159,7 @@ fn the_end_of_a_stream_is_a_receive_of_nothing_however_often_it_is_asked() {
         peer.shutdown(Shutdown::Write).unwrap();
         assert_eq!(rig.receive(sock, 10), b"last words");
         for _ in 0..2 {
-            assert_eq!(bytes(&rig.run(Op::RecvSmall(sock))), 0);
+            assert_eq!(bytes(&rig.run(Op::RecvSmall { sock, bytes_max: usize::MAX })), 0);
             assert_eq!(bytes(&rig.run(Op::RecvLarge { sock, offset: 0, bytes_max: 10 })), 0);
         }
         rig.send(sock, b"still heard");
@@ -172,7 +172,7 @@ fn a_reset_connection_is_an_error_to_who_receives() {
     each_driver(|rig| {
         let (sock, peer) = rig.pair();
         rig.send(sock, b"never read");
-        let receiving = rig.start(Op::RecvSmall(sock));
+        let receiving = rig.start(Op::RecvSmall { sock, bytes_max: usize::MAX });
         drop(peer);
         assert_eq!(kind(&rig.finish(receiving)), io::ErrorKind::ConnectionReset);
     });
@@ -212,7 +212,7 @@ fn a_large_receive_stops_at_its_limit_and_places_bytes_as_in_their_file() {
 }
 
 #[test]
-fn a_large_receive_makes_do_with_a_small_buffer_when_all_large_ones_are_lent() {
+fn a_large_receive_that_fits_a_small_buffer_makes_do_with_one() {
     each_driver(|rig| {
         let (sock, mut peer) = rig.pair();
         let lent: Vec<_> = std::iter::from_fn(|| rig.driver.buffers().take_large()).collect();
@@ -223,11 +223,58 @@ fn a_large_receive_makes_do_with_a_small_buffer_when_all_large_ones_are_lent() {
     });
 }
 
+/// Bytes that need a large buffer.
+const MUCH: u64 = 1 << 30;
+
+#[test]
+fn a_flow_that_was_fast_and_is_not_any_more_is_received_as_it_comes_when_asked_for() {
+    each_driver(|rig| {
+        let (sock, mut peer) = rig.pair();
+        // More than a buffer holds at once, until the driver has seen that it can expect that.
+        for _ in 0..4 {
+            peer.write_all(&[1; 600_000]).unwrap();
+            let mut left = 600_000;
+            while left > 0 {
+                left -= bytes(&rig.run(Op::RecvLarge { sock, offset: 0, bytes_max: left as u64 }));
+            }
+        }
+        let receiving = rig.start(Op::RecvLarge { sock, offset: 0, bytes_max: MUCH });
+        assert!(rig.is_waiting(receiving));
+        peer.write_all(b"a few").unwrap();
+        rig.is_waiting(receiving);
+        rig.driver.hasten(sock);
+        assert_eq!(&*buf(rig.finish(receiving)), b"a few");
+    });
+}
+
+#[test]
+fn the_end_of_a_fast_flow_is_seen_whenever_it_comes() {
+    for patience in [Duration::ZERO, Duration::from_millis(20)] {
+        each_driver(|rig| {
+            let (sock, mut peer) = rig.pair();
+            let sending = std::thread::spawn(move || peer.write_all(&[1; 3_000_000]).map(|()| drop(peer)));
+            let mut received = 0;
+            loop {
+                std::thread::sleep(patience);
+                match bytes(&rig.run(Op::RecvLarge { sock, offset: received, bytes_max: MUCH })) {
+                    0 => break,
+                    part => received += part as u64,
+                }
+            }
+            assert_eq!(received, 3_000_000);
+            sending.join().unwrap().unwrap();
+        });
+    }
+}
+
 #[test]
 fn idle_connections_hold_no_buffer() {
     each_driver_with(LIMITS, |rig| {
         let mut peers: Vec<_> = (0..2 * LIMITS.buffers.small_max).map(|_| rig.pair()).collect();
-        let waiting: Vec<_> = peers.iter().map(|(sock, _)| rig.start(Op::RecvSmall(*sock))).collect();
+        let waiting: Vec<_> = peers
+            .iter()
+            .map(|(sock, _)| rig.start(Op::RecvSmall { sock: *sock, bytes_max: usize::MAX }))
+            .collect();
         assert!(rig.is_waiting(waiting[0]));
         let free: Vec<_> = std::iter::from_fn(|| rig.driver.buffers().take_small()).collect();
         assert_eq!(free.len(), LIMITS.buffers.small_max);
@@ -240,20 +287,39 @@ fn idle_connections_hold_no_buffer() {
 }
 
 #[test]
-fn a_small_receive_waits_for_a_buffer_and_goes_on_when_one_comes_back() {
-    each_driver_with(LIMITS, |rig| {
-        let lent: Vec<_> = std::iter::from_fn(|| rig.driver.buffers().take_small()).collect();
+fn a_receive_waits_for_a_buffer_of_its_size_and_goes_on_when_one_comes_back() {
+    for is_large in [false, true] {
+        each_driver_with(LIMITS, |rig| {
+            let buffers = rig.driver.buffers();
+            let take = || if is_large { buffers.take_large() } else { buffers.take_small() };
+            let lent: Vec<_> = std::iter::from_fn(take).collect();
+            let (sock, mut peer) = rig.pair();
+            peer.write_all(b"patience").unwrap();
+            let receiving = rig.start(match is_large {
+                true => Op::RecvLarge { sock, offset: 0, bytes_max: MUCH },
+                false => Op::RecvSmall { sock, bytes_max: usize::MAX },
+            });
+            assert!(rig.is_waiting(receiving));
+            // The other direction goes on meanwhile.
+            rig.send(sock, b"busy");
+            assert_eq!(read_exactly(&mut peer, 4), b"busy");
+            assert!(rig.is_waiting(receiving));
+            let returning = std::thread::spawn(move || drop(lent));
+            assert!(!buf(rig.finish(receiving)).is_empty());
+            returning.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_small_receive_takes_no_more_than_its_limit() {
+    each_driver(|rig| {
         let (sock, mut peer) = rig.pair();
-        peer.write_all(b"patience").unwrap();
-        let receiving = rig.start(Op::RecvSmall(sock));
-        assert!(rig.is_waiting(receiving));
-        // The other direction goes on meanwhile.
-        rig.send(sock, b"busy");
-        assert_eq!(read_exactly(&mut peer, 4), b"busy");
-        assert!(rig.is_waiting(receiving));
-        let returning = std::thread::spawn(move || drop(lent));
-        assert!(!buf(rig.finish(receiving)).is_empty());
-        returning.join().unwrap();
+        peer.write_all(b"0123456789").unwrap();
+        assert_eq!(&*buf(rig.run(Op::RecvSmall { sock, bytes_max: 4 })), b"0123");
+        assert_eq!(rig.receive(sock, 6), b"456789");
+        let nothing = rig.run(Op::RecvSmall { sock, bytes_max: 0 });
+        assert_eq!(kind(&nothing), io::ErrorKind::InvalidInput);
     });
 }
 
@@ -391,7 +457,10 @@ fn a_closed_socket_is_not_mistaken_for_the_one_that_took_its_slot() {
         rig.run(Op::Close(closed));
         let (current, mut peer) = rig.pair();
         assert_ne!(closed, current);
-        assert_eq!(kind(&rig.run(Op::RecvSmall(closed))), io::ErrorKind::NotConnected);
+        assert_eq!(
+            kind(&rig.run(Op::RecvSmall { sock: closed, bytes_max: usize::MAX })),
+            io::ErrorKind::NotConnected
+        );
         let refused = rig.run(Op::Send { sock: closed, buf: b"astray".to_vec().into(), more: false });
         assert_eq!(kind(&refused), io::ErrorKind::NotConnected);
         assert!(matches!(refused.carried, Carried::Sent(buf) if buf.remaining() == b"astray"));
@@ -421,7 +490,7 @@ fn a_cancelled_operation_comes_back_with_what_it_carried() {
         assert!(cancelled.is_cancelled());
 
         // The socket is as good as before, and a token that is unknown by now changes nothing.
-        let receiving_again = rig.start(Op::RecvSmall(sock));
+        let receiving_again = rig.start(Op::RecvSmall { sock, bytes_max: usize::MAX });
         rig.driver.cancel(receiving);
         assert!(rig.is_waiting(receiving_again));
         peer.write_all(b"on").unwrap();
@@ -439,6 +508,7 @@ fn a_cancelled_operation_comes_back_with_what_it_carried() {
 fn a_buffer_is_written_whole_where_it_belongs() {
     each_driver(|rig| {
         let file = file_of(b"");
+        let sink = Arc::new(Sink::cached(file.clone()));
         let contents = pattern(100_000);
         let writing: Vec<_> = (0..4)
             .map(|part| {
@@ -447,7 +517,7 @@ fn a_buffer_is_written_whole_where_it_belongs() {
                 buf.clear_for(range.start as u64);
                 buf.spare_mut()[..range.len()].copy_from_slice(&contents[range.clone()]);
                 buf.fill(range.len());
-                rig.start(Op::WriteAt { file: Arc::clone(&file), offset: range.start as u64, buf })
+                rig.start(Op::WriteAt { sink: Arc::clone(&sink), offset: range.start as u64, buf })
             })
             .collect();
         for token in writing {
@@ -464,10 +534,10 @@ fn a_buffer_is_written_whole_where_it_belongs() {
 #[test]
 fn a_write_that_fails_gives_the_buffer_back() {
     each_driver(|rig| {
-        let file = Arc::new(File::open("/dev/null").unwrap());
+        let sink = Arc::new(Sink::cached(Arc::new(File::open("/dev/null").unwrap())));
         let mut buf = rig.large();
         buf.fill(10);
-        let done = rig.run(Op::WriteAt { file, offset: 0, buf });
+        let done = rig.run(Op::WriteAt { sink, offset: 0, buf });
         assert!(done.result.is_err());
         assert!(matches!(done.carried, Carried::Buf(_)));
     });
@@ -582,8 +652,8 @@ fn sockets_and_listeners_past_the_limit_are_refused() {
 fn a_second_operation_in_one_direction_is_refused() {
     each_driver(|rig| {
         let (sock, _peer) = rig.pair();
-        rig.start(Op::RecvSmall(sock));
-        assert!(rig.try_start(Op::RecvSmall(sock)).is_err());
+        rig.start(Op::RecvSmall { sock, bytes_max: usize::MAX });
+        assert!(rig.try_start(Op::RecvSmall { sock, bytes_max: usize::MAX }).is_err());
     });
 }
 
@@ -597,7 +667,7 @@ fn bytes_that_came_before_their_socket_was_registered_are_received() {
         let Carried::Socket(socket, _) = rig.run(Op::Accept(listener)).carried else { panic!("no socket") };
         let sock = rig.driver.register(socket).unwrap();
         assert_eq!(rig.receive(sock, 5), b"early");
-        assert_eq!(bytes(&rig.run(Op::RecvSmall(sock))), 0);
+        assert_eq!(bytes(&rig.run(Op::RecvSmall { sock, bytes_max: usize::MAX })), 0);
     });
 }
 

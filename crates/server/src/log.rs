@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use xferd_engine::Failure;
-use xferd_wire::RemotePath;
+use xferd_wire::{RemotePath, WritePath, WritePathCounts};
 
 /// Happenings kept for whoever asks; the oldest give way.
 pub const HAPPENINGS_MAX: usize = 1024;
@@ -32,6 +32,8 @@ pub enum HappeningKind {
         path: RemotePath,
         /// Its size.
         bytes: u64,
+        /// The way it took to the disk.
+        write_path: WritePath,
     },
     /// A file was sent.
     Sent {
@@ -66,6 +68,8 @@ pub struct Stats {
     pub bytes_sent: u64,
     /// Requests and connections that failed.
     pub errors: u64,
+    /// The ways that stored files took to the disk.
+    pub write_paths: WritePathCounts,
 }
 
 /// Collects happenings from all sessions.
@@ -79,6 +83,7 @@ pub(crate) struct Log {
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
     errors: AtomicU64,
+    write_paths: [AtomicU64; WritePath::ALL.len()],
 }
 
 impl Default for Log {
@@ -92,6 +97,7 @@ impl Default for Log {
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            write_paths: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 }
@@ -102,7 +108,8 @@ impl Log {
         match &kind {
             HappeningKind::Accepted => add(&self.accepted, 1),
             HappeningKind::Closed => add(&self.closed, 1),
-            HappeningKind::Stored { bytes, .. } => {
+            HappeningKind::Stored { bytes, write_path, .. } => {
+                self.write_paths.get(usize::from(write_path.id())).map(|count| add(count, 1));
                 add(&self.files_received, 1);
                 add(&self.bytes_received, *bytes)
             }
@@ -130,6 +137,7 @@ impl Log {
             bytes_received: read(&self.bytes_received),
             bytes_sent: read(&self.bytes_sent),
             errors: read(&self.errors),
+            write_paths: WritePathCounts(self.write_paths.each_ref().map(read)),
         }
     }
 }

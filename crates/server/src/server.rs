@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use xferd_engine::{Batch, Failure, Load, Mailbox, Shard};
 use xferd_os::net::{Listener, Socket};
 use xferd_reactor::{LISTENERS_MAX, Limits, MioDriver, WorkerPool};
-use xferd_store::{Options, Store};
+use xferd_store::{Options, Store, WritePolicy};
 use xferd_wire::ErrorCode;
 
 use crate::log::{Happening, Log, Stats};
@@ -44,6 +44,8 @@ pub struct Config {
     pub workers: usize,
     /// Sync every file before it is acknowledged.
     pub durable: bool,
+    /// Which way large files take to the disk.
+    pub write_policy: WritePolicy,
     /// Refuse every change.
     pub read_only: bool,
     /// Allow addresses that other machines can reach. Nobody is authenticated.
@@ -63,6 +65,7 @@ impl Config {
             io_threads: thread::available_parallelism().map_or(1, usize::from).min(4),
             workers: 0,
             durable: false,
+            write_policy: WritePolicy::Auto,
             read_only: false,
             insecure: false,
             connections_max: CONNECTIONS_MAX,
@@ -124,7 +127,11 @@ impl Server {
         if let Err(error) = xferd_os::raise_descriptor_limit() {
             tracing::warn!(%error, "cannot raise the limit of open files");
         }
-        let options = Options { read_only: config.read_only, durable: config.durable };
+        let options = Options {
+            read_only: config.read_only,
+            durable: config.durable,
+            write_policy: config.write_policy,
+        };
         let store = Arc::new(Store::open(&config.root, options)?);
         let listeners =
             config.listen.iter().map(|&address| listen(address)).collect::<Result<Vec<_>, _>>()?;

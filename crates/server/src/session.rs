@@ -11,8 +11,8 @@ use xferd_engine::{
 };
 use xferd_store::{FileAttributes, Listed, Listing, Store, StoreError};
 use xferd_wire::{
-    Committed, Decoder, Digest, Entries, Entry, ErrorCode, Frame, Framed, Get, Hello, Item, List, Put,
-    RemotePath, VERSION, choose_version,
+    Committed, Decoder, Entries, Entry, ErrorCode, Frame, Framed, Get, Hello, Item, List, Put, RemotePath,
+    VERSION, choose_version,
 };
 
 use crate::log::{HappeningKind, Log};
@@ -107,8 +107,8 @@ struct Arriving {
 enum Waiting {
     Committing {
         path: RemotePath,
-        size: u64,
-        digest: Digest,
+        /// What is answered then.
+        committed: Committed,
     },
     Get {
         path: RemotePath,
@@ -481,9 +481,11 @@ impl ServerSession {
     fn on_commit(&mut self, request: u32, size: u64, effects: &mut Fx) {
         let Some(Arriving { put, mut incoming }) = self.puts.remove(&request) else { return };
         let attributes = FileAttributes { mode: put.mode, mtime: put.mtime };
+        let write_path = incoming.write_path();
         match incoming.commit(size, attributes, put.durable, effects) {
             Ok(digest) => {
-                self.waiting.insert(request, Waiting::Committing { path: put.path, size, digest });
+                let committed = Committed { size, write_path, digest };
+                self.waiting.insert(request, Waiting::Committing { path: put.path, committed });
             }
             Err(failure) => {
                 self.answer_failure(request, Some(put.path), failure, effects);
@@ -587,11 +589,12 @@ impl ServerSession {
     }
 
     fn on_committed(&mut self, request: u32, result: Result<(), StoreError>, effects: &mut Fx) {
-        let Some(Waiting::Committing { path, size, digest }) = self.waiting.remove(&request) else { return };
+        let Some(Waiting::Committing { path, committed }) = self.waiting.remove(&request) else { return };
         match result {
             Ok(()) => {
-                effects.send(request, &Frame::Committed(Committed { size, digest }));
-                self.shared.log.record(self.peer, HappeningKind::Stored { path, bytes: size });
+                effects.send(request, &Frame::Committed(committed));
+                let Committed { size: bytes, write_path, .. } = committed;
+                self.shared.log.record(self.peer, HappeningKind::Stored { path, bytes, write_path });
             }
             Err(error) => self.answer_failure(request, Some(path), error.into(), effects),
         }

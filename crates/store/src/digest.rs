@@ -12,7 +12,7 @@ use crate::error::{StoreError, shown};
 
 /// Bytes read at a time. They are hashed while they are in the second-level cache, which has at least twice as much on
 /// the processors of these years.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 1 << 20;
 
 /// Takes the digest of bytes as they come.
 ///

@@ -16,7 +16,7 @@
 //! let attributes = FileAttributes { mode: 0o644, mtime: Mtime { seconds: 1, nanoseconds: 0 } };
 //!
 //! let staging = store.stage(&path, Some(5))?;
-//! std::os::unix::fs::FileExt::write_all_at(&*staging.file(), b"hello", 0)?;
+//! staging.sink().write_all_at(b"hello", 0)?;
 //! store.commit(staging, 5, &attributes, false)?;
 //!
 //! let source = store.open_source(&path)?;
@@ -37,6 +37,7 @@ mod staging;
 mod store;
 mod sweep;
 mod walk;
+mod write_path;
 
 pub use attributes::FileAttributes;
 pub use digest::{Hasher, SourceDigest};
@@ -46,3 +47,4 @@ pub use names::DEPTH_MAX;
 pub use source::Source;
 pub use staging::Staging;
 pub use store::{Options, Store};
+pub use write_path::WritePolicy;

@@ -5,14 +5,15 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use xferd_os::{Dir, Kind, file};
-use xferd_wire::RemotePath;
+use xferd_os::{Dir, Kind, Sink, file};
 use xferd_wire::limits::FILE_BYTES_MAX;
+use xferd_wire::{RemotePath, WritePath};
 
 use crate::attributes::FileAttributes;
 use crate::error::{StoreError, shown};
 use crate::names::staging_name;
 use crate::store::{Store, split};
+use crate::write_path::Chosen;
 
 /// Before it is complete, nobody but the owner reads a file.
 const STAGING_MODE: u32 = 0o600;
@@ -27,7 +28,7 @@ const NAME_ATTEMPTS_MAX: usize = 8;
 /// [`Store::sweep`] can tell it from a dead one. Dropping it discards what was written.
 #[derive(Debug)]
 pub struct Staging {
-    file: Arc<File>,
+    way: Chosen,
     dir: Arc<Dir>,
     /// `None` for a file without a name.
     name: Option<String>,
@@ -41,27 +42,36 @@ impl Staging {
             Some(file) => (file, None),
             None => create_locked(&dir, mode).map(|(file, name)| (file, Some(name)))?,
         };
-        Ok(Self { file: Arc::new(file), dir, name, path: path.clone(), size })
+        Ok(Self { way: Chosen::cached(file), dir, name, path: path.clone(), size })
     }
 
-    /// Where to write. Open for reading, too.
-    pub fn file(&self) -> Arc<File> {
-        Arc::clone(&self.file)
+    /// Where to write. Its file is open for reading, too.
+    pub fn sink(&self) -> Arc<Sink> {
+        Arc::clone(&self.way.sink)
+    }
+
+    /// The way that what is written there takes to the disk.
+    pub fn write_path(&self) -> WritePath {
+        self.way.path
+    }
+
+    fn file(&self) -> &File {
+        self.way.sink.file()
     }
 
     /// Gives it its name, in `dir`, atomically replacing what is there.
     fn publish(&mut self, dir: &Arc<Dir>) -> io::Result<()> {
         let name = self.path.file_name().unwrap_or_default();
         if self.name.is_none() {
-            match dir.link_unnamed(&self.file, name) {
+            match dir.link_unnamed(self.file(), name) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 linked => return linked,
             }
             // There is no call that links and replaces. So it gets a name of its own first, and a lock, lest a sweep
             // takes it for the remains of a dead process. Where nothing can be locked, no sweep removes it either.
-            let _ = file::try_lock_exclusive(&self.file);
+            let _ = file::try_lock_exclusive(self.file());
             let staging = staging_name();
-            dir.link_unnamed(&self.file, &staging)?;
+            dir.link_unnamed(self.file(), &staging)?;
             self.dir = Arc::clone(dir);
             self.name = Some(staging);
         }
@@ -105,9 +115,11 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let staging = Staging::create(Arc::new(dir), path, size, STAGING_MODE).map_err(failed)?;
+        let mut staging = Staging::create(Arc::new(dir), path, size, STAGING_MODE).map_err(failed)?;
+        let file = staging.way.sink.file().clone();
+        staging.way = self.write_paths.choose(&staging.dir, file, size).map_err(failed)?;
         if let Some(size_bytes) = size {
-            file::preallocate(&staging.file, size_bytes).map_err(|error| match error.kind() {
+            file::preallocate(staging.file(), size_bytes).map_err(|error| match error.kind() {
                 io::ErrorKind::FileTooLarge => StoreError::TooLarge { path: path.to_string(), size_bytes },
                 _ => failed(error),
             })?;
@@ -139,11 +151,11 @@ impl Store {
         if let Some(announced) = staging.size.filter(|&announced| announced != size) {
             return Err(mismatch(announced, size));
         }
-        let actual = file::attributes(&staging.file).map_err(failed)?.size;
+        let actual = file::attributes(staging.file()).map_err(failed)?.size;
         if actual != size {
             return Err(mismatch(size, actual));
         }
-        file::set_mode(&staging.file, attributes.permissions()).map_err(failed)?;
+        file::set_mode(staging.file(), attributes.permissions()).map_err(failed)?;
         // The path is resolved again: while the bytes came, somebody may have moved the directory out of the root.
         let (parent, _) = split(&path).ok_or(StoreError::Root)?;
         let dir = self.open_or_make(&parent).map(Arc::new).map_err(failed)?;
@@ -167,9 +179,9 @@ impl Store {
         let mode = attributes.permissions();
         let dir = self.open_or_make(&parent).map(Arc::new).map_err(failed)?;
         let staging = Staging::create(Arc::clone(&dir), path, None, mode).map_err(failed)?;
-        staging.file.write_all_at(bytes, 0).map_err(failed)?;
+        staging.file().write_all_at(bytes, 0).map_err(failed)?;
         if !file::is_mode_kept(mode) {
-            file::set_mode(&staging.file, mode).map_err(failed)?;
+            file::set_mode(staging.file(), mode).map_err(failed)?;
         }
         self.publish(staging, dir, attributes, durable).map_err(failed)
     }
@@ -183,9 +195,9 @@ impl Store {
         durable: bool,
     ) -> io::Result<()> {
         let durable = durable || self.options.durable;
-        file::set_mtime(&staging.file, attributes.timestamp())?;
+        file::set_mtime(staging.file(), attributes.timestamp())?;
         if durable {
-            staging.file.sync_all()?;
+            staging.file().sync_all()?;
         }
         staging.publish(&dir)?;
         match staging.path.parent() {

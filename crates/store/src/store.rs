@@ -11,6 +11,7 @@ use crate::attributes::{FileAttributes, permissions};
 use crate::error::{StoreError, shown};
 use crate::names::{admit, staging_name};
 use crate::settled::Settled;
+use crate::write_path::{WritePaths, WritePolicy};
 
 /// What a directory made on the way gets, less the umask of the process.
 const PARENT_MODE: u32 = 0o777;
@@ -26,6 +27,8 @@ pub struct Options {
     /// Every file and every name is on disk before it is acknowledged, whether the caller asks for it or not. Modes and
     /// times that [`Store::set_attributes`] changes later are not waited for.
     pub durable: bool,
+    /// Which way large files take to the disk.
+    pub write_policy: WritePolicy,
 }
 
 /// A directory tree that nothing leads out of.
@@ -40,6 +43,7 @@ pub struct Store {
     pub(crate) root: Dir,
     pub(crate) options: Options,
     pub(crate) settled: Settled,
+    pub(crate) write_paths: WritePaths,
 }
 
 impl Store {
@@ -50,7 +54,8 @@ impl Store {
     /// [`StoreError::Permission`].
     pub fn open(root: &Path, options: Options) -> Result<Self, StoreError> {
         let dir = Dir::open(root).map_err(|error| StoreError::of_shown(root.display().to_string(), error))?;
-        Ok(Self { root: dir, options, settled: Settled::default() })
+        let write_paths = WritePaths::new(options.write_policy);
+        Ok(Self { root: dir, options, settled: Settled::default(), write_paths })
     }
 
     /// Makes the directory `path` with the permission bits `mode`, to which those of the owner are added: a directory

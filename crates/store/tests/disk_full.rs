@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -49,7 +48,7 @@ fn a_full_disk_is_told_and_leaves_nothing_behind() {
     match store.stage(&path, Some(large.len() as u64)) {
         Err(error) => assert_eq!(error.code(), ErrorCode::DiskFull, "{error}"),
         Ok(staging) => {
-            let error = staging.file().write_all_at(&large, 0).unwrap_err();
+            let error = staging.sink().write_all_at(&large, 0).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
         }
     }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,7 +26,7 @@ fn attributes() -> FileAttributes {
 
 fn staged(store: &Store, at: &str, bytes: &[u8]) -> Staging {
     let staging = store.stage(&path(at), Some(bytes.len() as u64)).unwrap();
-    staging.file().write_all_at(bytes, 0).unwrap();
+    staging.sink().write_all_at(bytes, 0).unwrap();
     staging
 }
 
@@ -61,7 +61,7 @@ fn empty_and_unsized_files_are_committed() {
     store.commit(staged(&store, "empty", b""), 0, &attributes(), false).unwrap();
     store.put_whole(&path("empty-whole"), b"", &attributes(), false).unwrap();
     let staging = store.stage(&path("unsized"), None).unwrap();
-    staging.file().write_all_at(b"four", 0).unwrap();
+    staging.sink().write_all_at(b"four", 0).unwrap();
     store.commit(staging, 4, &attributes(), false).unwrap();
     assert_eq!(fs::read(directory.path().join("unsized")).unwrap(), b"four");
     assert_eq!(names(directory.path()), ["empty", "empty-whole", "unsized"]);
@@ -123,7 +123,7 @@ fn a_reader_sees_the_old_or_the_new_file_and_never_none_or_a_part() {
 fn a_short_file_is_never_committed() {
     let (directory, store) = store();
     let staging = store.stage(&path("file"), Some(5)).unwrap();
-    staging.file().write_all_at(b"four", 0).unwrap();
+    staging.sink().write_all_at(b"four", 0).unwrap();
     assert_eq!(store.commit(staging, 5, &attributes(), false).unwrap_err().code(), ErrorCode::SizeMismatch);
     assert_eq!(names(directory.path()), [""; 0]);
 }
@@ -135,7 +135,7 @@ fn a_file_that_is_longer_or_shorter_than_announced_is_never_committed() {
         [(Some(3), "four", 3), (Some(3), "four", 4), (Some(5), "four", 4), (None, "four", 3)]
     {
         let staging = store.stage(&path("file"), announced).unwrap();
-        staging.file().write_all_at(written.as_bytes(), 0).unwrap();
+        staging.sink().write_all_at(written.as_bytes(), 0).unwrap();
         let error = store.commit(staging, committed, &attributes(), false).unwrap_err();
         assert_eq!(error.code(), ErrorCode::SizeMismatch, "{announced:?} {committed}: {error}");
     }

@@ -14,6 +14,7 @@ use crate::link::LinkTarget;
 use crate::opcode;
 use crate::path::{PathError, RemotePath};
 use crate::reader::Reader;
+use crate::write_path::WritePath;
 
 impl Header {
     /// Bytes of the body that are needed to understand it: all but the raw bytes of an extent.
@@ -36,9 +37,11 @@ impl Header {
             opcode::EXTENT => read_extent(self.body_bytes, reader)?,
             opcode::DIGEST => Frame::Digest(read_digest(reader)?),
             opcode::COMMIT => Frame::Commit { size: read_size(reader)? },
-            opcode::COMMITTED => {
-                Frame::Committed(Committed { size: read_size(reader)?, digest: read_digest(reader)? })
-            }
+            opcode::COMMITTED => Frame::Committed(Committed {
+                size: read_size(reader)?,
+                write_path: read_write_path(reader)?,
+                digest: read_digest(reader)?,
+            }),
             opcode::CANCEL => Frame::Cancel,
             opcode::GET => Frame::Get(read_get(reader)?),
             opcode::FILE => Frame::File(read_file_header(reader)?),
@@ -184,6 +187,11 @@ fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, Fault> {
 fn read_algorithm(reader: &mut Reader<'_>) -> Result<DigestAlgorithm, Fault> {
     let id = reader.u8()?;
     DigestAlgorithm::from_id(id).ok_or(Fault::DigestAlgorithm { id })
+}
+
+fn read_write_path(reader: &mut Reader<'_>) -> Result<WritePath, Fault> {
+    let id = reader.u8()?;
+    WritePath::from_id(id).ok_or(Fault::WritePath { id })
 }
 
 fn read_path_beneath_root(reader: &mut Reader<'_>) -> Result<RemotePath, Fault> {

@@ -32,6 +32,7 @@ fn write_body(frame: &Frame, out: &mut Vec<u8>) {
         Frame::Commit { size } => write_u64(*size, out),
         Frame::Committed(committed) => {
             write_u64(committed.size, out);
+            out.push(committed.write_path.id());
             write_digest(&committed.digest, out);
         }
         Frame::Get(get) => {

@@ -170,6 +170,12 @@ pub enum Fault {
         /// Its number.
         id: u8,
     },
+    /// A way to the disk that is not known.
+    #[error("write path {id} is not known")]
+    WritePath {
+        /// Its number.
+        id: u8,
+    },
     /// A digest of the wrong length.
     #[error(transparent)]
     Digest(#[from] DigestError),
@@ -240,6 +246,7 @@ impl Fault {
             Self::Opcode { .. }
             | Self::Flags { .. }
             | Self::DigestAlgorithm { .. }
+            | Self::WritePath { .. }
             | Self::EntryKind { .. } => ErrorCode::Unsupported,
             Self::Range { .. } | Self::Nanoseconds { .. } | Self::Mode { .. } | Self::LinkTarget(_) => {
                 ErrorCode::InvalidArgument

@@ -6,6 +6,7 @@ use crate::error::ErrorReply;
 use crate::link::LinkTarget;
 use crate::opcode;
 use crate::path::RemotePath;
+use crate::write_path::WritePath;
 
 /// A frame and the request it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +142,8 @@ pub struct Identity {
 pub struct Committed {
     /// Bytes of the file.
     pub size: u64,
+    /// The way they took to its disk.
+    pub write_path: WritePath,
     /// The digest that the server took over them.
     pub digest: Digest,
 }

@@ -36,6 +36,7 @@ mod link;
 pub mod opcode;
 mod path;
 mod reader;
+mod write_path;
 
 pub use decode::{Decoder, Item};
 pub use digest::{Digest, DigestAlgorithm, DigestError};
@@ -51,3 +52,4 @@ pub use header::HEADER_BYTES;
 pub use hello::{Hello, MAGIC, VERSION, choose_version};
 pub use link::{LinkTarget, LinkTargetError};
 pub use path::{PathError, RemotePath};
+pub use write_path::{WritePath, WritePathCounts};

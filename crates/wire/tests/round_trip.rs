@@ -9,7 +9,7 @@ use xferd_wire::limits::{EXTENT_BYTES_MAX, FILE_BYTES_MAX, MODE_MAX, NANOSECONDS
 use xferd_wire::{
     Committed, DecodeError, Decoder, Digest, DigestAlgorithm, Entries, Entry, EntryKind, ErrorCode,
     ErrorReply, FileHeader, Frame, Framed, Get, Hello, Identity, Item, LinkTarget, List, MakeDir, Mtime, Put,
-    RemotePath, Remove, Rename, SetAttributes, Symlink, encode,
+    RemotePath, Remove, Rename, SetAttributes, Symlink, WritePath, encode,
 };
 
 /// The raw bytes that tests send after an extent, whatever its length is.
@@ -131,7 +131,9 @@ fn request_frame() -> impl Strategy<Value = Frame> {
         extent(),
         digest().prop_map(Frame::Digest),
         size().prop_map(|size| Frame::Commit { size }),
-        (size(), digest()).prop_map(|(size, digest)| Frame::Committed(Committed { size, digest })),
+        (size(), proptest::sample::select(WritePath::ALL.to_vec()), digest()).prop_map(
+            |(size, write_path, digest)| { Frame::Committed(Committed { size, write_path, digest }) }
+        ),
         get().prop_map(Frame::Get),
         file_header().prop_map(Frame::File),
         prop::sample::select(vec![Frame::Cancel, Frame::End, Frame::Done]),

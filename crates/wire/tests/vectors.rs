@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use xferd_wire::{
     Committed, DecodeError, Decoder, Digest, DigestAlgorithm, Entries, Entry, EntryKind, ErrorCode,
     ErrorReply, FileHeader, Frame, Framed, Get, Hello, Identity, Item, LinkTarget, List, MakeDir, Mtime, Put,
-    RemotePath, Remove, Rename, SetAttributes, Symlink, encode, limits, opcode,
+    RemotePath, Remove, Rename, SetAttributes, Symlink, WritePath, encode, limits, opcode,
 };
 
 const PROTOCOL: &str = include_str!("../../../docs/protocol.md");
@@ -131,7 +131,9 @@ fn framed(name: &str) -> Framed {
         "digest-crc64nvme" => (7, Frame::Digest(crc64nvme)),
         "digest-blake3" => (7, Frame::Digest(Digest::new(DigestAlgorithm::Blake3, &blake3).unwrap())),
         "commit" => (7, Frame::Commit { size: 9 }),
-        "committed" => (7, Frame::Committed(Committed { size: 9, digest: crc64nvme })),
+        "committed" => {
+            (7, Frame::Committed(Committed { size: 9, write_path: WritePath::Uncached, digest: crc64nvme }))
+        }
         "cancel" => (7, Frame::Cancel),
         "get-range" => {
             let digest = DigestAlgorithm::Crc64Nvme;

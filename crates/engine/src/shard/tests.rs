@@ -40,7 +40,8 @@ impl Session for Toy {
                 }
                 b'p' => effects.work(1, || panic!("the toy is broken")),
                 b'r' => {
-                    effects.receive(2, self.file.clone(), 0, EXTENT_BYTES, None);
+                    let sink = Arc::new(xferd_os::Sink::cached(self.file.clone()));
+                    effects.receive(2, sink, 0, EXTENT_BYTES, None);
                     return at + 1;
                 }
                 b'd' => {

@@ -5,6 +5,7 @@ use xferd_os::Mapping;
 use xferd_os::net::Socket;
 
 use super::BYTES_PER_TURN_MAX;
+use crate::buffer::BufferSize;
 use crate::op::Key;
 use crate::workers::count;
 use crate::{BufferPool, Carried, Done, FileRef, PoolBuf, SendBuf, SockRef, Token};
@@ -19,17 +20,24 @@ pub(super) struct Stream {
     pub(super) writable: bool,
     pub(super) receiving: Option<(Token, Receive)>,
     pub(super) sending: Option<(Token, Transmit)>,
-    /// Whether the driver has it in its run queue, or among those that wait for a small buffer.
+    /// Whether the driver has it in its run queue.
     pub(super) queued: bool,
-    pub(super) starved: bool,
+    /// The size of the buffer that it found none of; the driver has it among those that wait for one.
+    pub(super) starved: Option<BufferSize>,
+    /// Nothing more will come: readable for good.
+    ended: bool,
     /// Whether it has received into a large buffer: large amounts are to be expected.
     bulk: bool,
+    /// How many bytes there have to be for the kernel to call it readable.
+    mark: u32,
+    /// The last receive found much: so much comes while the driver does something else.
+    fast: bool,
 }
 
 #[derive(Clone, Copy)]
 pub(super) enum Receive {
     Large { offset: u64, bytes_max: u64 },
-    Small,
+    Small { bytes_max: usize },
 }
 
 pub(super) enum Transmit {
@@ -50,8 +58,11 @@ impl Stream {
             receiving: None,
             sending: None,
             queued: false,
-            starved: false,
+            starved: None,
+            ended: false,
             bulk: false,
+            mark: 1,
+            fast: false,
         }
     }
 
@@ -63,6 +74,39 @@ impl Stream {
             let _ = self.socket.widen_receive_window(BULK_WINDOW_BYTES);
         }
         self.receiving = Some((token, receive));
+        if !self.readable {
+            self.set_mark();
+        }
+    }
+
+    /// Has the kernel wait for what the receiving operation wants: for a whole buffer if as much is coming and it comes
+    /// fast, because a buffer that is filled in many parts takes as many calls.
+    fn set_mark(&mut self) {
+        let mark = match self.receiving {
+            Some((_, Receive::Large { bytes_max, .. })) if self.fast => {
+                u32::try_from(bytes_max).unwrap_or(u32::MAX).min(MARK_BYTES_MAX)
+            }
+            _ => 1,
+        };
+        if mark != self.mark {
+            self.mark = mark;
+            // Only a matter of speed.
+            let _ = self.socket.set_receive_mark(mark);
+        }
+    }
+
+    /// Has the kernel report whatever is there: it has not become as much as was expected.
+    pub(super) fn hasten(&mut self) {
+        self.fast = false;
+        if !self.readable && self.receiving.is_some() {
+            self.set_mark();
+        }
+    }
+
+    pub(super) fn note(&mut self, readable: bool, writable: bool, ended: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+        self.ended |= ended;
     }
 
     /// Whether an operation can be tried.
@@ -76,18 +120,23 @@ impl Stream {
             return None;
         }
         let (token, receive) = self.receiving?;
-        let Some(mut buf) = receive.lend(buffers) else {
-            self.starved = true;
+        let size = receive.buffer_size(buffers);
+        let Some(mut buf) = receive.lend(size, buffers) else {
+            self.starved = Some(size);
             return None;
         };
         match uninterrupted(|| self.socket.recv(buf.spare_mut())) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
+                self.set_mark();
                 None
             }
             received => {
                 self.receiving = None;
                 let result = received.map(|bytes| {
+                    self.fast = bytes >= FAST_BYTES;
+                    // What is there was taken; more is an event. The end is one that may have been seen already.
+                    self.readable = self.ended || bytes == 0 || bytes == buf.spare_bytes();
                     buf.fill(bytes);
                     count(bytes)
                 });
@@ -121,12 +170,26 @@ impl Stream {
 }
 
 impl Receive {
+    fn buffer_size(self, buffers: &BufferPool) -> BufferSize {
+        match self {
+            Receive::Large { bytes_max, .. } if bytes_max > buffers.small_bytes() as u64 => BufferSize::Large,
+            Receive::Large { .. } | Receive::Small { .. } => BufferSize::Small,
+        }
+    }
+
     /// A buffer for it, if one is free.
-    fn lend(self, buffers: &BufferPool) -> Option<PoolBuf> {
-        let Receive::Large { offset, bytes_max } = self else { return buffers.take_small() };
-        let mut buf = buffers.take_large().or_else(|| buffers.take_small())?;
-        buf.clear_for(offset);
-        buf.limit_spare(usize::try_from(bytes_max).unwrap_or(usize::MAX));
+    fn lend(self, size: BufferSize, buffers: &BufferPool) -> Option<PoolBuf> {
+        let mut buf = match size {
+            BufferSize::Large => buffers.take_large()?,
+            BufferSize::Small => buffers.take_small()?,
+        };
+        match self {
+            Receive::Large { offset, bytes_max } => {
+                buf.clear_for(offset);
+                buf.limit_spare(usize::try_from(bytes_max).unwrap_or(usize::MAX));
+            }
+            Receive::Small { bytes_max } => buf.limit_spare(bytes_max),
+        }
         Some(buf)
     }
 }
@@ -160,6 +223,12 @@ impl Transmit {
 /// other is busy with its disk. What counts is to leave the kernel's initial 128 KiB; from 1 to 8 MiB the rate over
 /// loopback varies by less than a tenth.
 const BULK_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Bytes of one receive from which on a flow counts as fast.
+const FAST_BYTES: usize = 128 * 1024;
+
+/// Bytes to wait for at most: what a usual large buffer holds. The kernel needs twice as much room, which it has.
+const MARK_BYTES_MAX: u32 = 1024 * 1024;
 
 fn budgeted(len: u32) -> usize {
     BYTES_PER_TURN_MAX.min(len as usize)

@@ -127,7 +127,7 @@ impl Rig {
     pub(crate) fn receive(&mut self, sock: SockRef, len: usize) -> Vec<u8> {
         let mut received = Vec::new();
         while received.len() < len {
-            let buf = buf(self.run(Op::RecvSmall(sock)));
+            let buf = buf(self.run(Op::RecvSmall { sock, bytes_max: usize::MAX }));
             assert!(!buf.is_empty(), "the stream ended after {} of {len} bytes", received.len());
             received.extend_from_slice(&buf);
         }

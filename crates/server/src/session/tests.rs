@@ -1,9 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::os::unix::fs::FileExt;
 
 use tempfile::TempDir;
 use xferd_engine::{Effect, SendSource, Work};
-use xferd_reactor::FileRef;
+use xferd_os::Sink;
 use xferd_store::{Hasher, Options};
 use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, encode};
 
@@ -26,7 +25,7 @@ struct Stage {
 
 struct Intake {
     key: u32,
-    file: FileRef,
+    sink: Arc<Sink>,
     offset: u64,
     left: u64,
     hasher: Option<Hasher>,
@@ -97,9 +96,9 @@ impl Stage {
                     self.client.raw_due -= len;
                     self.leaving.push_back(key);
                 }
-                Effect::Receive { key, file, offset, len, hasher } => {
+                Effect::Receive { key, sink, offset, len, hasher } => {
                     assert!(self.intake.is_none() && self.discard == 0, "one extent at a time");
-                    self.intake = Some(Intake { key, file, offset, left: len, hasher });
+                    self.intake = Some(Intake { key, sink, offset, left: len, hasher });
                 }
                 Effect::Discard { len } => self.discard += len,
                 Effect::Work { key, work } => self.works.push_back((key, work)),
@@ -137,7 +136,7 @@ impl Stage {
             self.discard -= bytes.len() as u64;
         } else if let Some(intake) = &mut self.intake {
             bytes.truncate(usize::try_from(intake.left).unwrap());
-            intake.file.write_all_at(&bytes, intake.offset).unwrap();
+            intake.sink.write_all_at(&bytes, intake.offset).unwrap();
             intake.hasher.as_mut().unwrap().update(&bytes);
             intake.offset += bytes.len() as u64;
             intake.left -= bytes.len() as u64;

@@ -14,7 +14,7 @@ use xferd_server::{Config, Server};
 use xferd_store::Hasher;
 use xferd_wire::{
     Committed, Decoder, Digest, DigestAlgorithm, ErrorCode, ErrorReply, Frame, Framed, Get, Hello, Identity,
-    Item, Mtime, Put, RemotePath, encode,
+    Item, Mtime, Put, RemotePath, WritePath, encode,
 };
 
 /// How long a test waits for what must happen. Only a broken server is this late.
@@ -300,7 +300,8 @@ impl Peer {
 
     #[track_caller]
     pub(crate) fn committed(&mut self, request: u32, bytes: &[u8]) {
-        let committed = Committed { size: bytes.len() as u64, digest: digest(bytes) };
+        let committed =
+            Committed { size: bytes.len() as u64, write_path: WritePath::Cached, digest: digest(bytes) };
         assert_eq!(self.answer(), (request, Frame::Committed(committed)));
     }
 
