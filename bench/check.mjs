@@ -2,14 +2,12 @@
 // more than it may. Only counts are judged here, never the clock: `npm run bench:paired` is for that.
 import { metricsOf, readBaseline } from './gate/baseline.mjs'
 import { baseCommit, build, builtCheckoutOf, ROOT } from './gate/checkout.mjs'
+import { examine, table, worseIn } from './gate/examine.mjs'
 import { differences, fingerprint } from './gate/fingerprint.mjs'
-import { groupOf, measure } from './gate/measure.mjs'
-import { judge } from './gate/verdict.mjs'
+import { GROUPS, measure } from './gate/measure.mjs'
 import { killAll } from './processes.mjs'
 
-const ONCE = { callgrind: 1, syscalls: 1, sizes: 1 }
-/** What has grown is measured so often again before it is believed. */
-const AGAIN = 2
+const ALL = Object.keys(GROUPS)
 
 process.on('exit', killAll)
 process.on('SIGINT', () => process.exit(130))
@@ -17,16 +15,8 @@ process.on('SIGINT', () => process.exit(130))
 const head = build(ROOT)
 const reference = await findReference()
 if (reference) {
-  const measured = await measure(head, ONCE, console.log)
-  let findings = judge(reference, measured)
-  const suspects = findings.filter(({ verdict }) => verdict === 'worse').map(({ name }) => groupOf(name))
-  if (suspects.length > 0) {
-    const repeats = Object.fromEntries(suspects.map((group) => [group, AGAIN]))
-    const again = await measure(head, repeats, console.log)
-    for (const [name, values] of Object.entries(again)) measured[name].push(...values)
-    findings = judge(reference, measured)
-  }
-  print(findings)
+  const findings = await examine(head, reference, ALL, console.log)
+  console.log(table(findings))
   conclude(findings)
 }
 
@@ -38,54 +28,43 @@ async function findReference() {
     console.log(`compared with what was accepted on ${date}: ${reason}`)
     return metrics
   }
-  console.log(`another ${different.join(', ')} than that of the baseline, so its figures do not compare here`)
-  let base
-  try {
-    const commit = baseCommit()
-    if (!commit) {
-      console.log('this is the very commit whose figures were accepted: nothing has changed')
-      return undefined
-    }
-    console.log(`compared with commit ${commit.slice(0, 10)}, built and measured here`)
-    base = builtCheckoutOf(commit)
-  } catch (error) {
-    console.log(`inconclusive: there is nothing to compare with: ${error.message}`)
-    return undefined
-  }
-  const measured = metricsOf(await measure(base, ONCE, console.log))
+  console.log(`the figures of the baseline do not compare here, which has another ${different.join(', ')}`)
+  const base = findBase()
+  if (!base) return undefined
+  const measured = metricsOf(
+    await measure(base, Object.fromEntries(ALL.map((group) => [group, 1])), console.log),
+  )
+  // One measurement has no noise to judge by, and noise was accepted together with the figures.
   for (const [name, metric] of Object.entries(measured))
     metric.tolerance = metrics[name]?.tolerance ?? metric.tolerance
   return measured
 }
 
-function print(findings) {
-  const width = Math.max(...findings.map(({ name }) => name.length))
-  for (const { name, base, value, tolerance, verdict } of findings) {
-    const figures = [base, value].map((figure) => (figure === undefined ? '-' : figure.toLocaleString('en')))
-    const change = tolerance && `${percent(value / base - 1)} of ±${percent(tolerance)}`
-    const cells = [
-      name.padEnd(width),
-      ...figures.map((figure) => figure.padStart(13)),
-      (change ?? '').padStart(20),
-    ]
-    console.log(`${cells.join('  ')}  ${verdict}`)
+function findBase() {
+  try {
+    const commit = baseCommit()
+    if (commit) {
+      console.log(`compared with commit ${commit.slice(0, 10)} instead, built and measured here`)
+      return builtCheckoutOf(commit)
+    }
+    console.log('nothing has changed since the figures were accepted')
+  } catch (error) {
+    console.log(`inconclusive, as there is nothing to compare with: ${error.message}`)
   }
+  return undefined
 }
 
 function conclude(findings) {
-  const named = (wanted) => findings.filter(({ verdict }) => verdict === wanted).map(({ name }) => name)
-  const [worse, better, unknown] = ['worse', 'better', 'new'].map(named)
-  if (better.length + unknown.length > 0 && worse.length === 0)
-    console.log(
-      `better or new: ${[...better, ...unknown].join(', ')}. Hold on to that with npm run bench:accept.`,
-    )
-  if (worse.length === 0) return
-  console.log(
-    `worse: ${worse.join(', ')}. Find out why; if it is worth its price: npm run bench:accept -- --reason "…"`,
-  )
-  process.exitCode = 1
-}
-
-function percent(share) {
-  return `${(share * 100).toFixed(2)} %`
+  const worse = worseIn(findings)
+  const held = findings
+    .filter(({ verdict }) => verdict === 'better' || verdict === 'new')
+    .map(({ name }) => name)
+  if (worse.length > 0) {
+    console.log(`worse: ${worse.join(', ')}`)
+    console.log('Find out why. If it is worth its price: npm run bench:accept -- --reason "…"')
+    process.exitCode = 1
+  } else if (held.length > 0) {
+    console.log(`better, or new: ${held.join(', ')}`)
+    console.log('Hold on to that: npm run bench:accept -- --reason "…"')
+  }
 }

@@ -6,7 +6,7 @@ import { BASELINE } from './baseline.mjs'
 
 export const ROOT = join(import.meta.dirname, '../..')
 const SCENARIOS = 'bench/scenarios'
-const BENCH = join(ROOT, 'target/bench')
+export const BENCH = join(ROOT, 'target/bench')
 /** Other checkouts are built in one folder, so that what they have in common is built once. */
 export const BUILD_FOLDER = join(BENCH, 'build')
 const BUILD_ENV = { ...process.env, CARGO_TARGET_DIR: BUILD_FOLDER }
@@ -85,7 +85,11 @@ export function removeCheckout(checkout) {
 }
 
 export function git(...args) {
-  return sh(ROOT, ['git', ...args], { stdio: ['ignore', 'pipe', 'pipe'] }).trim()
+  return gitIn(ROOT, ...args)
+}
+
+export function gitIn(checkout, ...args) {
+  return sh(checkout, ['git', ...args], { stdio: ['ignore', 'pipe', 'pipe'] }).trim()
 }
 
 function tryGit(...args) {
