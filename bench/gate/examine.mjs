@@ -26,7 +26,8 @@ export function table(findings) {
   const width = Math.max(...findings.map(({ name }) => name.length))
   const lines = findings.map(({ name, base, value, tolerance, verdict }) => {
     const figures = [base, value].map((figure) => (figure === undefined ? '-' : figure.toLocaleString('en')))
-    const change = tolerance === undefined ? '' : `${percent(value / base - 1)} of ±${percent(tolerance)}`
+    const change =
+      tolerance === undefined || base === 0 ? '' : `${percent(value / base - 1)} of ±${percent(tolerance)}`
     const cells = [name.padEnd(width), ...figures.map((figure) => figure.padStart(13)), change.padStart(22)]
     return `${cells.join('  ')}  ${verdict}`
   })

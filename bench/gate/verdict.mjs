@@ -12,7 +12,7 @@ const TOLERANCES = {
 const TOLERANCE_IQRS = 3
 
 /** A ratio of times whose control is noisier than this says nothing. */
-export const CONTROL_NOISE_MAX = 0.03
+const CONTROL_NOISE_MAX = 0.03
 const RESAMPLES = 2000
 
 /** By how much a metric may grow, as a share of its median. */
@@ -73,6 +73,7 @@ export function ratioOf(pairs, random = Math.random) {
 
 /** What the interval of a ratio says, given that of the control, which compared a build with itself. */
 export function timeVerdict(control, { low, high }) {
-  if (Math.max(control.high - 1, 1 - control.low) > CONTROL_NOISE_MAX) return 'inconclusive'
+  const isNoisy = control.high > 1 + CONTROL_NOISE_MAX || control.low < 1 - CONTROL_NOISE_MAX
+  if (isNoisy) return 'inconclusive'
   return low > 1 ? 'slower' : high < 1 ? 'faster' : 'no difference found'
 }
