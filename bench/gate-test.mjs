@@ -10,7 +10,7 @@ import { killAll } from './processes.mjs'
 
 const DEFECTS = {
   'added-copy': { group: 'callgrind', red: ['allocated_bytes.push_64_kib', 'instructions.push_64_kib'] },
-  'added-fsync': { group: 'syscalls', red: ['fsyncs.server.per_file'] },
+  'added-fsync': { group: 'syscalls', red: ['fsyncs_per_file.server.push'] },
 }
 
 process.on('exit', killAll)

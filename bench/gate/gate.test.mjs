@@ -17,13 +17,13 @@ test('the median of an even number of values lies between the two in the middle'
 
 test('what is always the same may grow by the least that its kind allows', () => {
   assert.equal(toleranceOf('instructions.x', [1000, 1000, 1000]), 0.005)
-  assert.equal(toleranceOf('fsyncs.x', [0, 0]), 0.01)
+  assert.equal(toleranceOf('fsyncs_per_file.x', [0, 0]), 0.01)
 })
 
 test('a noisy count may grow by three interquartile ranges, and by no more than its kind allows', () => {
   assert.equal(toleranceOf('instructions.x', [998, 1000, 1002]), 0.006)
   assert.equal(toleranceOf('instructions.x', [900, 1000, 1100]), 0.02)
-  assert.equal(toleranceOf('syscalls.x', [980, 1000, 1020]), 0.06)
+  assert.equal(toleranceOf('syscalls_per_1000_files.x', [980, 1000, 1020]), 0.06)
 })
 
 test('a count is worse only past its tolerance', () => {
@@ -36,14 +36,14 @@ test('a count is worse only past its tolerance', () => {
 })
 
 test('of several measurements the median counts', () => {
-  const reference = { 'syscalls.x': { value: 1000, tolerance: 0.01 } }
-  assert.deepEqual(worseIn(judge(reference, { 'syscalls.x': [5000, 1000, 1001] })), [])
+  const reference = { 'syscalls_per_1000_files.x': { value: 1000, tolerance: 0.01 } }
+  assert.deepEqual(worseIn(judge(reference, { 'syscalls_per_1000_files.x': [5000, 1000, 1001] })), [])
 })
 
 test('something that was never there turns red as soon as it is', () => {
-  const reference = { 'fsyncs.x': { value: 0, tolerance: 0.01 } }
-  assert.deepEqual(worseIn(judge(reference, { 'fsyncs.x': [0] })), [])
-  assert.deepEqual(worseIn(judge(reference, { 'fsyncs.x': [0.01] })), ['fsyncs.x'])
+  const reference = { 'fsyncs_per_file.x': { value: 0, tolerance: 0.01 } }
+  assert.deepEqual(worseIn(judge(reference, { 'fsyncs_per_file.x': [0] })), [])
+  assert.deepEqual(worseIn(judge(reference, { 'fsyncs_per_file.x': [0.01] })), ['fsyncs_per_file.x'])
 })
 
 test('a metric that only one side has is told and fails nothing', () => {
@@ -58,7 +58,7 @@ test('a metric that only one side has is told and fails nothing', () => {
 
 test('every metric belongs to what it is measured with', () => {
   assert.equal(groupOf('allocated_bytes.push_tree'), 'callgrind')
-  assert.equal(groupOf('fsyncs.server.per_file'), 'syscalls')
+  assert.equal(groupOf('fsyncs_per_file.server.push'), 'syscalls')
   assert.equal(groupOf('size.addon'), 'sizes')
 })
 
