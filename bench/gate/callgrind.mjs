@@ -58,16 +58,8 @@ export async function count(program) {
 async function runOnce(program, { options, read }, name, times) {
   const folder = mkdtempSync(join(tmpdir(), 'xferd-scenario-'))
   try {
-    // Its threads take turns in the order of their waiting, which makes the count almost the same every time.
-    const { stderr } = await run(
-      'valgrind',
-      '--fair-sched=try',
-      ...options,
-      program,
-      name,
-      `${times}`,
-      folder,
-    )
+    const valgrind = ['valgrind', '--fair-sched=try', ...options]
+    const { stderr } = await run(...ON_ONE_PROCESSOR, ...valgrind, program, name, `${times}`, folder)
     return read(stderr)
   } finally {
     rmSync(folder, { recursive: true, force: true })
