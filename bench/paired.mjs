@@ -26,8 +26,8 @@ The base is built below target/bench, once. Files go to the temporary folder; TM
 
 const LOADS = {
   'a file of 469.2 MB': (path) => writeRandomFile(path, 469_200_000),
-  'a tree of 2,000 files of 4 KiB': (path) =>
-    writeRandomTree(path, { folders: 20, filesPerFolder: 100, fileBytes: 4096 }),
+  'a tree of 5,000 files of 4 KiB': (path) =>
+    writeRandomTree(path, { folders: 50, filesPerFolder: 100, fileBytes: 4096 }),
 }
 
 const options = readOptions()

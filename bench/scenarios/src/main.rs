@@ -13,7 +13,10 @@ use std::path::Path;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-const SCENARIOS: [(&str, fn(u32, &Path) -> Outcome); 7] = [
+/// Does one thing so many times in a folder.
+type Scenario = fn(u32, &Path) -> Outcome;
+
+const SCENARIOS: [(&str, Scenario); 7] = [
     ("wire_encode", wire::encode_all),
     ("wire_decode", wire::decode_all),
     ("session_put", session::put),
