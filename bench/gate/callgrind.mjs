@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { find, run } from '../processes.mjs'
+import { ON_ONE_PROCESSOR } from './one-processor.mjs'
 
 const FEW = 2
 /** How many times more, and how many things are done each time. */
@@ -33,9 +34,6 @@ const TOOLS = {
   },
 }
 
-/** There, and in the order of their waiting, threads take turns in almost the same way every time. */
-const ON_ONE_PROCESSOR = find('taskset') ? ['taskset', '-c', '0'] : []
-
 /** Why nothing can be counted, or `undefined`. */
 export function missing() {
   return find('valgrind') ? undefined : 'valgrind is not installed'
@@ -58,6 +56,7 @@ export async function count(program) {
 async function runOnce(program, { options, read }, name, times) {
   const folder = mkdtempSync(join(tmpdir(), 'xferd-scenario-'))
   try {
+    // There, and in the order of their waiting, threads take turns in almost the same way every time.
     const valgrind = ['valgrind', '--fair-sched=try', ...options]
     const { stderr } = await run(...ON_ONE_PROCESSOR, ...valgrind, program, name, `${times}`, folder)
     return read(stderr)

@@ -1,6 +1,7 @@
 // System calls of a real `xferd serve` and real clients, seen by strace. One reactor, no workers and one processor for all
 // leave little to chance. What chance decides does not count: the threads of Node, and how often one thread had to be woken by
 // another because it had nothing to do just then.
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,6 +9,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { writeRandomFile, writeRandomTree } from '../disk.mjs'
 import { find, launch, run } from '../processes.mjs'
+import { ON_ONE_PROCESSOR } from './one-processor.mjs'
 
 const LARGE_BYTES = 256 << 20
 const TREE = { folders: 1, filesPerFolder: 1000, fileBytes: 4096 }
@@ -22,7 +24,10 @@ const THREADS = /^xferd-(?:io|worker|client)/
 
 /** Why nothing can be counted, or `undefined`. */
 export function missing() {
-  return find('strace') && find('taskset') ? undefined : 'strace or taskset is not installed'
+  if (!find('strace') || ON_ONE_PROCESSOR.length === 0) return 'strace or taskset is not installed'
+  // Containers may forbid it.
+  const { status, stderr } = spawnSync('strace', ['-o', '/dev/null', 'true'], { encoding: 'utf8' })
+  return status === 0 ? undefined : `strace may not trace here: ${stderr.trim()}`
 }
 
 /** The figures by metric. `checkout` is a built one. */
@@ -98,7 +103,7 @@ async function traced(checkout, folder, root, options, command) {
 /** A command that runs `xferd` on one processor and writes down the calls of its threads, with their names. */
 function strace(file, checkout, ...args) {
   const tracing = ['strace', '-f', '-qq', '--decode-pids=comm', '-o', file]
-  return ['taskset', '-c', '0', ...tracing, process.execPath, join(checkout, 'bin/xferd.js'), ...args]
+  return [...ON_ONE_PROCESSOR, ...tracing, process.execPath, join(checkout, 'bin/xferd.js'), ...args]
 }
 
 /** How often each call was made by the threads that count. A call that others interrupted has two lines. */
