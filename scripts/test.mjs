@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { install } from './setup.mjs'
+import { install, installCounters } from './setup.mjs'
 
 const steps = [
   { command: 'npm run --silent build' },
@@ -26,9 +26,12 @@ const steps = [
   { command: 'npm run --silent check' },
   { command: 'npm run --silent lint' },
   { command: 'npm run --silent ava -- --tap', count: countTap },
+  { command: 'node --test --test-reporter=tap bench/gate/gate.test.mjs', count: countTap },
+  { command: 'npm run --silent bench:check' },
 ]
 
 install()
+installCounters()
 let passed = 0
 let failed = 0
 const results = []

@@ -17,7 +17,9 @@ export class Transfer implements PromiseLike<Receipt>, AsyncIterable<Progress>, 
   readonly #client: NativeClient
   readonly #receipt: Promise<Receipt>
   readonly #aborting = new AbortController()
-  readonly #startMs = performance.now()
+  readonly #ended = new AbortController()
+  readonly #meter = new Meter(performance.now())
+  #sample: Promise<Progress | undefined> | undefined
   #id = 0
 
   /** @internal Transfers come from `client.push` and `client.pull`. */
@@ -31,7 +33,10 @@ export class Transfer implements PromiseLike<Receipt>, AsyncIterable<Progress>, 
         this.#id = begin()
         return this.#id
       }, this.#aborting.signal)
-      .finally(() => signal?.removeEventListener('abort', follow))
+      .finally(() => {
+        signal?.removeEventListener('abort', follow)
+        this.#ended.abort()
+      })
       .then(receiptFrom)
   }
 
@@ -49,18 +54,13 @@ export class Transfer implements PromiseLike<Receipt>, AsyncIterable<Progress>, 
   }
 
   /**
-   * Progress, at most ten times a second and only as fast as it is taken. The last one comes after the last commit; a
-   * transfer that fails throws its error here too.
+   * Progress, at most ten times a second, however many iterate, and only as fast as it is taken. The last one comes after
+   * the last commit; a transfer that fails throws its error here too.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Progress, void, undefined> {
-    const meter = new Meter(this.#startMs)
-    const ended = new AbortController()
-    const end = (): void => ended.abort()
-    this.#receipt.then(end, end)
-    while (!ended.signal.aborted) {
-      await sleep(SAMPLE_MS, undefined, { signal: ended.signal }).catch(() => {})
-      const raw = ended.signal.aborted ? null : this.#client.progress(this.#id)
-      if (raw) yield meter.sample(raw)
+    while (!this.#ended.signal.aborted) {
+      const progress = await this.#nextSample()
+      if (progress) yield progress
     }
     yield completed(await this.#receipt)
   }
@@ -69,6 +69,21 @@ export class Transfer implements PromiseLike<Receipt>, AsyncIterable<Progress>, 
   async [Symbol.asyncDispose](): Promise<void> {
     this.abort()
     await this.#receipt.catch(() => {})
+  }
+
+  /** All who wait at the same time get the same sample. */
+  #nextSample(): Promise<Progress | undefined> {
+    this.#sample ??= this.#takeSample().finally(() => {
+      this.#sample = undefined
+    })
+    return this.#sample
+  }
+
+  async #takeSample(): Promise<Progress | undefined> {
+    const { signal } = this.#ended
+    await sleep(SAMPLE_MS, undefined, { signal }).catch(() => {})
+    const raw = signal.aborted ? null : this.#client.progress(this.#id)
+    return raw ? this.#meter.sample(raw) : undefined
   }
 }
 
