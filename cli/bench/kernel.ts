@@ -2,7 +2,9 @@
 import { CEILING_WAYS, type CeilingWay, measureCeiling } from '../../src/index.js'
 import type { Contender } from './contender.js'
 
-/** Those that store. The network alone is measured too, to show what storing costs. */
+/** The network alone, which shows what storing costs and is no ceiling. */
+export const DISCARD = 'kernel, discard'
+
 export const kernelWays: Contender[] = CEILING_WAYS.map(kernelWay)
 
 function kernelWay(way: CeilingWay): Contender {

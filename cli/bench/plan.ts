@@ -1,5 +1,6 @@
 /** What a benchmark is to do, from what was typed; whatever makes no sense is refused before anything is started. */
-import { type StatsFs, statfsSync } from 'node:fs'
+import { accessSync, constants, type StatsFs, statfsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { XferdError } from '../../src/index.js'
 import { formatBytes, parseBytes } from '../text.js'
 import type { Load } from './contender.js'
@@ -67,7 +68,7 @@ export function treeLoads(): Load[] {
 
 /**
  * Throws unless `folder` has room for what will be in it at a time, and the memory for a source that is read again and again.
- * Trees stay until a load is over (`race.ts`), one for each move.
+ * Trees stay until the end (`race.ts`), one for each of all `moves`.
  */
 export function proveRoom(folder: string, loads: Load[], moves: number): void {
   const { bavail, bsize, files, ffree } = statistics(folder)
@@ -98,6 +99,17 @@ export function proveRoom(folder: string, loads: Load[], moves: number): void {
       `${formatBytes(available)} of memory are available, and a source that stays in memory needs ${formatBytes(neededMemory)}: ` +
         'give a smaller --size, or end other programs',
     )
+  }
+}
+
+/** Throws unless a report can be written there: better before an hour of measuring than after. */
+export function proveWritable(file: string): void {
+  try {
+    accessSync(dirname(file), constants.W_OK)
+  } catch (cause) {
+    throw new XferdError('INVALID_ARGUMENT', `${file} can't be written: ${(cause as Error).message}`, {
+      cause,
+    })
   }
 }
 

@@ -47,8 +47,12 @@ function isExecutable(path: string): boolean {
 }
 
 /** Runs a program to its end, and throws if that is not a good one. */
-export async function run(command: string, ...args: string[]): Promise<{ stdout: string; stderr: string }> {
-  const program = launch(command, ...args)
+export function run(command: string, ...args: string[]): Promise<{ stdout: string; stderr: string }> {
+  return ended(launch(command, ...args))
+}
+
+/** Waits for a program's end, and throws if that is not a good one. */
+export async function ended(program: Program): Promise<{ stdout: string; stderr: string }> {
   const { child } = program
   const stdout = child.stdout ? text(child.stdout) : ''
   const [code] = await once(child, 'close')
@@ -98,6 +102,11 @@ function signalGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
+}
+
+/** What copies are called: one for each client. */
+export function copyNames(clients: number): string[] {
+  return Array.from({ length: clients }, (_, number) => `copy.${number}`)
 }
 
 /** A port of the loopback interface that was free a moment ago. */

@@ -3,8 +3,11 @@ import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Contender, Figures, Load, Session } from './contender.js'
 import { proveCopies, settle, warm } from './disk.js'
+import { DISCARD } from './kernel.js'
 
-/** How many of the kernel's ways go on after the first round: the best, and the next in case it only seemed so. */
+/** What a load may have for all of the kernel's ways to take part in every round: with more, rounds take minutes. */
+const EVERY_WAY_BYTES_MAX = 5e9
+/** How many of them go on after the first round otherwise: the best, and the next in case it only seemed so. */
 const CEILINGS_KEPT = 2
 
 /** What one contender took. */
@@ -80,22 +83,23 @@ export async function race(
       }
     }
     racing = racing.filter(({ rounds }) => rounds.length === round)
-    if (round === 1 && rounds > 1) racing = withoutSlowWays(racing)
+    if (round === 1) racing = withoutSlowWays(racing, load)
   }
   for (const { session } of all) await session.stop()
-  rmSync(folder, { recursive: true })
+  if (!load.isTree) rmSync(folder, { recursive: true })
   // One that failed later has no place beside those that moved everything.
   const failed = new Set(leftOut.map(({ what }) => what))
   const entries = all.filter(({ contender }) => !failed.has(`${load.title}: ${contender.name}`))
   return { entries, leftOut }
 }
 
-/** The network alone, and all of the kernel's ways but the best, are known well enough after one round. */
-function withoutSlowWays(racing: Running[]): Running[] {
+/** The network alone is known well enough after one round, and for a large load so are the kernel's slower ways. */
+function withoutSlowWays(racing: Running[], { sourceBytes, clients }: Load): Running[] {
+  const kept = sourceBytes * clients <= EVERY_WAY_BYTES_MAX ? Number.POSITIVE_INFINITY : CEILINGS_KEPT
   const ways = racing.filter(({ contender }) => contender.kind === 'ceiling')
   const seconds = ({ rounds }: Running): number => rounds[0]?.seconds ?? Number.POSITIVE_INFINITY
-  const slow = new Set(ways.toSorted((one, other) => seconds(one) - seconds(other)).slice(CEILINGS_KEPT))
-  return racing.filter((running) => !slow.has(running) && running.contender.name !== 'kernel, discard')
+  const slow = new Set(ways.toSorted((one, other) => seconds(one) - seconds(other)).slice(kept))
+  return racing.filter((running) => !slow.has(running) && running.contender.name !== DISCARD)
 }
 
 async function turn(
@@ -120,7 +124,8 @@ async function turn(
 
 /**
  * Moves copies out of the way. ext4 steps over every inode that was deleted in the last half minute (`recently_deleted` in
- * fs/ext4/ialloc.c) whenever it makes a file, which after 10,000 deletions takes five times as long as making it.
+ * fs/ext4/ialloc.c) whenever it makes a file, which after 10,000 deletions takes five times as long as making it. So trees
+ * stay until all loads are over.
  */
 function keep(path: string, kept: string, round: number): void {
   mkdirSync(kept, { recursive: true })

@@ -6,7 +6,7 @@ export const COLUMNS = [
   'clients',
   'MB',
   'MB/s',
-  "of the kernel's best",
+  'of ceiling',
   'workers',
   'server CPU %',
   'server RSS MB',

@@ -1,18 +1,23 @@
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as Flags from '@oclif/core/flags'
 import { XferdError } from '../../src/index.js'
+import { svgFile } from '../bench/chart.js'
 import type { Contender, Load } from '../bench/contender.js'
 import { writeRandomFile, writeRandomTree } from '../bench/disk.js'
 import { kernelWays } from '../bench/kernel.js'
 import { machine } from '../bench/machine.js'
+import { page } from '../bench/page.js'
+import { PEERS, peers } from '../bench/peers.js'
 import {
   CLIENTS_MAX,
   fileLoads,
+  names,
   numbers,
   proveRoom,
+  proveWritable,
   ROUNDS_MAX,
   sourceBytes,
   TREE,
@@ -23,7 +28,8 @@ import { killAll } from '../bench/processes.js'
 import { race } from '../bench/race.js'
 import { type Report, summarize } from '../bench/summary.js'
 import { tables, terms } from '../bench/table.js'
-import { xferd } from '../bench/xferd.js'
+import { tar } from '../bench/tar.js'
+import { xferd, xferdProcess } from '../bench/xferd.js'
 import { XferdCommand } from '../command.js'
 import { EXIT_CODES } from '../exit-codes.js'
 
@@ -33,14 +39,17 @@ export class Bench extends XferdCommand {
     'A server runs in a process of its own and the client in this one, over the loopback interface. The kernel alone does ' +
     'the same with each of its ways to store (the same system calls without protocol, digest or commit); the best of them is ' +
     'what every row is compared with.\n\n' +
-    'All take turns, round by round and every second round in reverse. After the first round only the two best ways of the ' +
-    'kernel go on. Each copy is compared with its source in the first round, by its size later, and removed after each turn; the ' +
+    'All take turns, round by round and every second round in reverse. Of loads above 5 GB only the ' +
+    'two best ways of the kernel go on after the first round. Each copy is compared with its source in the first round, by its size later, and removed after each turn; the ' +
     'disk has come to rest before the next. Figures are medians over the rounds; CPU is of one core; memory is the peak of a ' +
     'turn. Sizes are decimal: 1 MB is 1,000,000 bytes.\n\n' +
     'Files go to a folder in the temporary folder of the system, which is removed at the end. Use --dir for another disk.'
   static override examples = [
     '<%= config.bin %> bench',
     '<%= config.bin %> bench --clients 1,10 --rounds 3 --threads 0',
+    '<%= config.bin %> bench --clients 1 --compare rsync,nginx,scp',
+    '<%= config.bin %> bench --pull --svg chart.svg --html report.html',
+    '<%= config.bin %> bench --tree --compare rsync --json',
   ]
   static override flags = {
     clients: Flags.string({
@@ -70,7 +79,16 @@ export class Bench extends XferdCommand {
       default: 'crc64nvme',
       description: 'how xferd proves that what arrives is what was sent',
     }),
+    compare: Flags.string({
+      helpValue: 'NAME,…',
+      description: `other programs that take their turn, of ${PEERS.join(', ')}; whole processes, as is an xferd that joins them`,
+    }),
     mmap: Flags.boolean({ description: 'xferd sends from one shared mapping of the file' }),
+    svg: Flags.string({ helpValue: 'FILE', description: 'write a bar chart of the throughput' }),
+    html: Flags.string({
+      helpValue: 'FILE',
+      description: 'write a report with charts and all figures, in one file',
+    }),
     dir: Flags.string({
       helpValue: 'DIR',
       description: 'where files go, in a folder that is removed at the end',
@@ -89,12 +107,17 @@ export class Bench extends XferdCommand {
         )
     const options = { digest: flags.digest, mmap: flags.mmap }
     const threads = numbers('--threads', flags.threads, 0, WORKERS_MAX)
-    const contenders = [
-      ...(flags.tree ? [] : kernelWays),
+    const compare = flags.compare === undefined ? [] : names('--compare', flags.compare, PEERS)
+    const contendersOf = (load: Load): Contender[] => [
+      ...(load.isTree ? [tar] : kernelWays),
       ...threads.map((threads) => xferd(threads, options)),
+      ...(compare.length > 0 ? [xferdProcess(options)] : []),
+      ...peers(compare, load),
     ]
     const parent = flags.dir ?? tmpdir()
-    proveRoom(parent, loads, contenders.length * flags.rounds)
+    const turns = loads.flatMap(contendersOf).length * flags.rounds
+    proveRoom(parent, loads, turns)
+    for (const file of [flags.svg, flags.html]) if (file !== undefined) proveWritable(file)
 
     const folder = realpathSync(mkdtempSync(join(parent, 'xferd-bench-')))
     const interruption = new AbortController()
@@ -104,12 +127,14 @@ export class Bench extends XferdCommand {
     process.once('SIGINT', interrupt).once('SIGTERM', interrupt)
     try {
       const interrupted = once(signal, 'abort').then(() => Promise.reject(signal.reason))
-      const racing = this.#race(loads, contenders, folder, flags.rounds)
+      const racing = this.#race(loads, contendersOf, folder, flags.rounds)
       const raced = await Promise.race([racing, interrupted])
       const report = { machine: machine(folder), rounds: flags.rounds, digest: flags.digest, ...raced }
       for (const part of tables(report)) this.print(`${part}\n`)
       this.print(terms(report))
       for (const { what, reason } of report.left_out) this.print(`\nLeft out: ${what}: ${reason}`)
+      if (flags.svg !== undefined) writeFileSync(flags.svg, svgFile(report))
+      if (flags.html !== undefined) writeFileSync(flags.html, page(report))
       return report
     } finally {
       process.off('SIGINT', interrupt).off('SIGTERM', interrupt)
@@ -121,7 +146,7 @@ export class Bench extends XferdCommand {
 
   async #race(
     loads: Load[],
-    contenders: Contender[],
+    contendersOf: (load: Load) => Contender[],
     folder: string,
     rounds: number,
   ): Promise<Pick<Report, 'loads' | 'left_out'>> {
@@ -134,7 +159,7 @@ export class Bench extends XferdCommand {
     const raced: Pick<Report, 'loads' | 'left_out'> = { loads: [], left_out: [] }
     for (const [number, load] of loads.entries()) {
       const place = { source, folder: join(folder, `load-${number}`), rounds, tell: this.tell.bind(this) }
-      const { entries, leftOut } = await race(load, contenders, place)
+      const { entries, leftOut } = await race(load, contendersOf(load), place)
       raced.loads.push(summarize(load, entries))
       raced.left_out.push(...leftOut)
     }
