@@ -5,19 +5,21 @@ import type { LoadSummary, Report, Row } from './summary.js'
 const WIDTH = 420
 const LINE = 22
 /** Where bars begin, and where the longest ends: names before, figures behind. */
-const BARS_FROM = 128
+const BARS_FROM = 138
 const BARS_TO = 350
 const PLOT = { left: 48, right: WIDTH - 12, top: 10, height: 150 }
-/** Of rows of one kind, in turn. Names and dashes tell apart what colours do not. */
-const SHADES = 3
-const DASHES = ['', '7 3', '2 3']
+/** Colours and dashes of rows of one kind, in turn. Names and dashes tell apart what colours do not. */
+const SHADES = 4
+const DASHES = ['none', '7 3', '2 3', '10 3 2 3']
 
 /** Colours of charts and pages, light and dark. Each has a contrast of at least 4.5 to its paper. */
 export const COLOURS = `
 :root { --paper: #ffffff; --ink: #1b2026; --quiet: #57606a; --rule: #d5dae0; --ceiling: #6b7280;
-  --xferd-0: #0b62c4; --xferd-1: #0a7466; --xferd-2: #7a3fc0; --peer-0: #a84a06; --peer-1: #a3235f; --peer-2: #6a5d00 }
+  --xferd-0: #0b62c4; --xferd-1: #0a7466; --xferd-2: #7a3fc0; --peer-0: #a84a06; --peer-1: #a3235f; --peer-2: #6a5d00;
+  --peer-3: #4a5a2a; --xferd-3: #1f6f8b }
 @media (prefers-color-scheme: dark) { :root { --paper: #14181d; --ink: #e6e9ec; --quiet: #a5afba; --rule: #353d47; --ceiling: #98a2b0;
-  --xferd-0: #62adff; --xferd-1: #3cc9b5; --xferd-2: #c39bff; --peer-0: #f0a34a; --peer-1: #ff8fbe; --peer-2: #d9c64a } }
+  --xferd-0: #62adff; --xferd-1: #3cc9b5; --xferd-2: #c39bff; --peer-0: #f0a34a; --peer-1: #ff8fbe; --peer-2: #d9c64a;
+  --peer-3: #b5cf86; --xferd-3: #7fd0ea } }
 `
 
 const TEXT = `
@@ -92,13 +94,13 @@ export function trendChart(load: LoadSummary): string {
   )
   const lines = rows.map((row, index) => {
     const points = (rates[index] ?? []).map((rate, round) => [x(round), y(rate)] as const)
-    const style = `stroke: ${colour(row, rows)}; stroke-dasharray: ${dash(row, rows) || 'none'}`
+    const style = `stroke: ${colour(row, rows)}; stroke-dasharray: ${dash(row, rows)}`
     const dots = points.map(([cx, cy]) => `<circle cx="${cx}" cy="${cy}" r="3"/>`).join('')
     return `<polyline class="line" points="${points.join(' ')}" style="${style}"/><g style="fill: ${colour(row, rows)}">${dots}</g>`
   })
   const legend = rows.map((row, index) => {
     const [left, top] = [PLOT.left + (index % 2) * 186, foot + 16 + Math.floor(index / 2) * LINE]
-    const style = `stroke: ${colour(row, rows)}; stroke-dasharray: ${dash(row, rows) || 'none'}`
+    const style = `stroke: ${colour(row, rows)}; stroke-dasharray: ${dash(row, rows)}`
     return (
       `<line class="line" x1="${left}" x2="${left + 26}" y1="${top}" y2="${top}" style="${style}"/>` +
       `<text x="${left + 32}" y="${top + 4}">${escapeText(row.name)}</text>`
@@ -119,7 +121,7 @@ function colour(row: Row, rows: Row[]): string {
 }
 
 function dash(row: Row, rows: Row[]): string {
-  return row.kind === 'ceiling' ? '1 3' : (DASHES[placeOf(row, rows) % DASHES.length] ?? '')
+  return row.kind === 'ceiling' ? '1 3' : (DASHES[placeOf(row, rows) % SHADES] ?? 'none')
 }
 
 function placeOf(row: Row, rows: Row[]): number {

@@ -43,7 +43,8 @@ export class Bench extends XferdCommand {
     'two best ways of the kernel go on after the first round. Each copy is compared with its source in the first round, by its size later, and removed after each turn; the ' +
     'disk has come to rest before the next. Figures are medians over the rounds; CPU is of one core; memory is the peak of a ' +
     'turn. Sizes are decimal: 1 MB is 1,000,000 bytes.\n\n' +
-    'Files go to a folder in the temporary folder of the system, which is removed at the end. Use --dir for another disk.'
+    'Files go to a folder in the temporary folder of the system, which is removed at the end. Use --dir for another disk. ' +
+    'ext4 makes files slowly for half a minute after many were deleted: let that pass between runs with --tree.'
   static override examples = [
     '<%= config.bin %> bench',
     '<%= config.bin %> bench --clients 1,10 --rounds 3 --threads 0',
