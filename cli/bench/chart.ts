@@ -5,8 +5,8 @@ import type { LoadSummary, Report, Row } from './summary.js'
 const WIDTH = 420
 const LINE = 22
 /** Where bars begin, and where the longest ends: names before, figures behind. */
-const BARS_FROM = 138
-const BARS_TO = 350
+const BARS_FROM = 148
+const BARS_TO = 340
 const PLOT = { left: 48, right: WIDTH - 12, top: 10, height: 150 }
 /** Colours and dashes of rows of one kind, in turn. Names and dashes tell apart what colours do not. */
 const SHADES = 4
@@ -23,7 +23,8 @@ export const COLOURS = `
 `
 
 const TEXT = `
-.chart { font: 12px system-ui, sans-serif; fill: var(--ink) }
+.chart { font: 13px system-ui, sans-serif; fill: var(--ink) }
+.chart text { paint-order: stroke; stroke: var(--paper); stroke-width: 3px }
 .chart .quiet { fill: var(--quiet) }
 .chart .group { font-weight: 600 }
 .chart .rule { stroke: var(--rule) }
@@ -48,7 +49,7 @@ export function barChart(report: Report): string {
 }
 
 function bars({ loads }: Report): { svg: string; height: number } {
-  const most = Math.max(1, ...loads.flatMap(({ rows }) => rows.map(({ mb_per_s }) => mb_per_s)))
+  const most = Math.max(1, ...loads.flatMap(shown).map(({ mb_per_s }) => mb_per_s))
   const x = (rate: number): number => round(BARS_FROM + (rate / most) * (BARS_TO - BARS_FROM))
   let y = 6
   const parts = loads.map((load) => {

@@ -12,7 +12,7 @@ h1 { font-size: 1.6rem; margin: 0 0 .25rem } h2 { font-size: 1.2rem; margin: 2re
 figure { margin: 0; max-width: 32rem } figcaption { font-weight: 600 } .chart { display: block; width: 100%; height: auto }
 .scroll { overflow-x: auto } .scroll:focus-visible { outline: 2px solid var(--xferd-0) }
 table { border-collapse: separate; border-spacing: 0; font-size: .875rem; font-variant-numeric: tabular-nums }
-th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap }
+th, td { padding: .35rem .45rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap }
 thead th { color: var(--quiet); font-weight: 500; vertical-align: bottom }
 tbody th, thead td { position: sticky; left: 0; background: var(--paper); text-align: left; font-weight: 500 }
 tr.xferd th, tr.xferd td { font-weight: 700 }
