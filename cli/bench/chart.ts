@@ -6,7 +6,7 @@ const WIDTH = 420
 const LINE = 22
 /** Where bars begin, and where the longest ends: names before, figures behind. */
 const BARS_FROM = 148
-const BARS_TO = 340
+const BARS_TO = 332
 const PLOT = { left: 48, right: WIDTH - 12, top: 10, height: 150 }
 /** Colours and dashes of rows of one kind, in turn. Names and dashes tell apart what colours do not. */
 const SHADES = 4
