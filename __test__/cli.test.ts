@@ -305,7 +305,7 @@ test('names are taken as they are typed', async (t) => {
 })
 
 test('the help opens with what a command is for and examples, and tells the exit codes', async (t) => {
-  for (const command of ['serve', 'push', 'pull', 'ls', 'stat', 'rm', 'mv', 'mkdir']) {
+  for (const command of ['serve', 'push', 'pull', 'ls', 'stat', 'rm', 'mv', 'mkdir', 'bench']) {
     const { code, stdout } = await xferd(command, '--help')
     t.is(code, 0)
     t.regex(stdout, /^[A-Z][^\n]+\.\n\nEXAMPLES\n/, command)

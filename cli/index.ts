@@ -1,5 +1,6 @@
 /** The program `xferd`. It is bundled into `dist/cli.js`, for a quick start (docs/architecture.md). */
 import { execute } from '@oclif/core/execute'
+import { Bench } from './commands/bench.js'
 import { Ls } from './commands/ls.js'
 import { Mkdir } from './commands/mkdir.js'
 import { Mv } from './commands/mv.js'
@@ -21,6 +22,7 @@ export const COMMANDS = {
   rm: Rm,
   mv: Mv,
   mkdir: Mkdir,
+  bench: Bench,
 }
 
 export function run(): Promise<unknown> {

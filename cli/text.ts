@@ -4,6 +4,13 @@ export function formatBytes(bytes: number): string {
   return power === 0 ? `${bytes} B` : `${(bytes / 1000 ** power).toFixed(1)} ${UNITS[power]}`
 }
 
+/** The bytes that `469.2MB` or `2 GB` stand for; `undefined` if it is not a size. */
+export function parseBytes(text: string): number | undefined {
+  const [, digits, unit = 'B'] = /^(\d+(?:\.\d+)?) ?([kKMGTP]?B)?$/.exec(text) ?? []
+  if (digits === undefined) return undefined
+  return Math.round(Number(digits) * 1000 ** UNITS.indexOf(unit.replace('K', 'k')))
+}
+
 export function formatRate(bytesPerSecond: number): string {
   return `${(bytesPerSecond / 1e6).toFixed(1)} MB/s`
 }

@@ -1,3 +1,14 @@
 // The same classes for `import` as for `require`: an error thrown by one is an instance of the other's XferdError.
 export type * from './index.js'
-export { Address, Client, connect, DEFAULT_PORT, Server, serve, Transfer, XferdError } from './index.js'
+export {
+  Address,
+  CEILING_WAYS,
+  Client,
+  connect,
+  DEFAULT_PORT,
+  measureCeiling,
+  Server,
+  serve,
+  Transfer,
+  XferdError,
+} from './index.js'

@@ -1,5 +1,12 @@
 export { Address, DEFAULT_PORT } from './address.js'
 export {
+  CEILING_WAYS,
+  type CeilingFigures,
+  type CeilingOptions,
+  type CeilingWay,
+  measureCeiling,
+} from './ceiling.js'
+export {
   type CallOptions,
   Client,
   type ConnectOptions,

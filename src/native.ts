@@ -112,6 +112,21 @@ export interface RawTransferOptions {
   dryRun?: boolean
 }
 
+export interface RawCeilingOptions {
+  source: string
+  folder: string
+  clients: number
+  way: 'discard' | 'plain' | 'prealloc' | 'dontcache' | 'direct'
+}
+
+/** An error, or the figures; neither if the file system does not take the way. */
+export interface RawCeiling {
+  error?: RawError
+  bytes?: number
+  seconds?: number
+  cpuSeconds?: number
+}
+
 export interface NativeServer {
   addresses(): string[]
   stats(): RawServerStats
@@ -149,6 +164,7 @@ export interface Native {
     options: { timeoutMs?: number; workers?: number },
     wake: () => void,
   ): { client?: NativeClient; error?: RawError }
+  measureCeiling(options: RawCeilingOptions, done: (result: RawCeiling) => void): RawError | null
   version(): string
 }
 
