@@ -1,6 +1,5 @@
 //! One connection: its session, what was read and not yet taken, what waits to be sent, written or worked off.
 
-use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
@@ -11,8 +10,8 @@ use xferd_store::Hasher;
 use crate::flights::{ConnKey, Flights, Kind};
 use crate::input::Input;
 use crate::outbox::{Outbox, Sent};
-use crate::session::{Effect, Effects, End, Event, Session, Work};
-use crate::work::{BATCH_WORKS_MAX, Batch};
+use crate::session::{Effect, Effects, End, Event, Session};
+use crate::work::{Backlog, Batch};
 
 /// File writes of one connection that may be under way while the next bytes are received: one being written while the
 /// next buffer fills is all that a single stream can use.
@@ -36,7 +35,7 @@ pub(crate) struct Conn<S: Session> {
     discard: u64,
     writes: usize,
     outbox: Outbox,
-    works: VecDeque<(u32, Work<S::Outcome>)>,
+    works: Backlog<S::Outcome>,
     working: bool,
     /// The peer does not read: what is left for it is thrown away.
     deaf: bool,
@@ -84,7 +83,7 @@ impl<S: Session> Conn<S> {
             discard: 0,
             writes: 0,
             outbox: Outbox::default(),
-            works: VecDeque::new(),
+            works: Backlog::default(),
             working: false,
             deaf: false,
             moved: now,
@@ -143,7 +142,7 @@ impl<S: Session> Conn<S> {
         self.session.on_event(Event::Closed(end), &mut self.effects);
         for effect in self.effects.list.drain(..) {
             if let Effect::Work { key, work } = effect {
-                self.works.push_back((key, work));
+                self.works.push(key, work);
             }
         }
         self.phase = Phase::Ending;
@@ -346,7 +345,7 @@ impl<S: Session> Conn<S> {
         self.phase == Phase::Open
             && self.intake.is_none()
             && !self.outbox.is_full()
-            && self.works.len() < BATCH_WORKS_MAX
+            && !self.works.is_full()
             && self.session.wants_bytes()
     }
 
@@ -414,8 +413,7 @@ impl<S: Session> Conn<S> {
             return;
         }
         self.working = true;
-        let batch = self.works.drain(..self.works.len().min(BATCH_WORKS_MAX)).collect();
-        flights.submit(self.key, Kind::Work, Op::Offload(Batch::new(batch)));
+        flights.submit(self.key, Kind::Work, Op::Offload(self.works.next_batch()));
     }
 
     fn apply(&mut self) {
@@ -431,7 +429,7 @@ impl<S: Session> Conn<S> {
                     self.intake = Some(Intake { key, file, offset, left: len, hasher, result: Ok(()) });
                 }
                 Effect::Discard { len } => self.discard += len,
-                Effect::Work { key, work } => self.works.push_back((key, work)),
+                Effect::Work { key, work } => self.works.push(key, work),
                 Effect::Close { flush: true } => {
                     if self.phase == Phase::Open {
                         self.phase = Phase::Flushing;

@@ -193,13 +193,7 @@ impl Store {
     }
 
     /// Gives a complete file its name in `dir`, which is at `parent`.
-    fn publish(
-        &self,
-        staging: Staging,
-        dir: Arc<Dir>,
-        parent: &RemotePath,
-        durable: bool,
-    ) -> io::Result<()> {
+    fn publish(&self, staging: Staging, dir: Arc<Dir>, parent: &RemotePath, durable: bool) -> io::Result<()> {
         let durable = durable || self.options.durable;
         if durable {
             staging.sync()?;

@@ -112,7 +112,9 @@ impl Stage {
     fn step(&mut self, which: u64, dice: &mut Dice) -> bool {
         match which {
             0 => self.feed(dice),
-            1 => self.works.pop_front().map(|(key, work)| self.outcomes.push_back((key, work()))).is_some(),
+            1 => {
+                self.works.pop_front().map(|(key, work)| self.outcomes.push_back((key, work.run()))).is_some()
+            }
             2 => self
                 .outcomes
                 .pop_front()
