@@ -29,6 +29,9 @@ pub(crate) struct Conn<S: Session> {
     phase: Phase,
     input: Option<Input>,
     receiving: bool,
+    /// The last receive brought the session as much as a small buffer holds, and no extent of a file has begun since:
+    /// many frames are coming, and are taken by a large buffer at a time.
+    brimming: bool,
     /// The peer has ended its stream.
     peer_ended: bool,
     intake: Option<Intake>,
@@ -78,6 +81,7 @@ impl<S: Session> Conn<S> {
             phase: Phase::Open,
             input: None,
             receiving: false,
+            brimming: false,
             peer_ended: false,
             intake: None,
             discard: 0,
@@ -327,6 +331,7 @@ impl<S: Session> Conn<S> {
                 }
             } else if self.takes_bytes() {
                 self.effects.queued_bytes = self.outbox.queued_bytes();
+                self.brimming = input.len() as u64 >= flights.small_bytes();
                 let taken = self.session.on_bytes(&input, &mut self.effects);
                 debug_assert!(taken > 0, "a session that wants bytes takes some");
                 input.advance(taken);
@@ -402,6 +407,8 @@ impl<S: Session> Conn<S> {
         self.receiving = true;
         let op = if bulk > flights.small_bytes() {
             Op::RecvLarge { sock, offset, bytes_max: bulk }
+        } else if bulk == 0 && self.brimming {
+            Op::RecvLarge { sock, offset, bytes_max: u64::MAX }
         } else {
             Op::RecvSmall(sock)
         };
@@ -426,6 +433,7 @@ impl<S: Session> Conn<S> {
                 }
                 Effect::Receive { key, file, offset, len, hasher } => {
                     debug_assert!(self.intake.is_none() && self.discard == 0, "one extent at a time");
+                    self.brimming = false;
                     self.intake = Some(Intake { key, file, offset, left: len, hasher, result: Ok(()) });
                 }
                 Effect::Discard { len } => self.discard += len,
