@@ -141,3 +141,108 @@ impl<O: Send + 'static> Job for Batch<O> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use xferd_store::{FileAttributes, Options};
+    use xferd_wire::{ErrorCode, RemotePath};
+
+    use super::*;
+
+    type Outcome = Result<(), StoreError>;
+
+    struct Rig {
+        root: tempfile::TempDir,
+        store: Arc<Store>,
+        backlog: Backlog<Outcome>,
+        asked: u32,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let store = Arc::new(Store::open(root.path(), Options::default()).unwrap());
+            Self { root, store, backlog: Backlog::default(), asked: 0 }
+        }
+
+        fn push(&mut self, work: Work<Outcome>) {
+            self.asked += 1;
+            self.backlog.push(self.asked, work);
+        }
+
+        fn put(&mut self, path: &str, bytes: usize) {
+            let path = RemotePath::parse(path).unwrap();
+            let file = WholeFile { path, bytes: vec![7; bytes], attributes: FileAttributes::default() };
+            let store = Arc::clone(&self.store);
+            self.push(Work::Put(Put { store, file, durable: false, outcome: |result| result }));
+        }
+
+        fn run(&mut self, work: impl FnOnce(&Store) -> Outcome + Send + 'static) {
+            let store = Arc::clone(&self.store);
+            self.push(Work::Run(Box::new(move || work(&store))));
+        }
+
+        /// Does one batch; says which pieces of work it was.
+        fn batch(&mut self) -> Vec<(u32, Outcome)> {
+            let mut batch = self.backlog.next_batch();
+            batch.run();
+            batch.done
+        }
+    }
+
+    #[test]
+    fn files_and_other_work_are_done_in_the_order_they_were_asked_for() {
+        let mut rig = Rig::new();
+        let directory = RemotePath::parse("d").unwrap();
+        rig.put("a", 1);
+        rig.put("d", 1);
+        rig.run(move |store| store.make_dir(&directory, 0o755, false));
+        rig.run(|store| store.remove(&RemotePath::parse("d").unwrap(), false));
+        rig.run(|store| store.make_dir(&RemotePath::parse("d").unwrap(), 0o755, false));
+        rig.put("d/b", 1);
+        rig.put("d", 1);
+        rig.put("c", 1);
+        let codes: Vec<_> = rig
+            .batch()
+            .into_iter()
+            .map(|(key, outcome)| (key, outcome.err().map(|error| error.code())))
+            .collect();
+        let failed = [(3, ErrorCode::Exists), (7, ErrorCode::NotAFile)];
+        let expected: Vec<_> = (1..=8)
+            .map(|key| (key, failed.iter().find(|(failed, _)| *failed == key).map(|(_, code)| *code)))
+            .collect();
+        assert_eq!(codes, expected);
+        assert!(["a", "c", "d/b"].iter().all(|path| rig.root.path().join(path).is_file()));
+        assert!(rig.backlog.is_empty());
+    }
+
+    #[test]
+    fn a_batch_has_as_many_files_and_as_much_other_work_as_may_be_and_no_more() {
+        let mut rig = Rig::new();
+        (0..=BATCH_FILES_MAX).for_each(|number| rig.put(&format!("d/{number}"), 0));
+        (0..=BATCH_WORKS_MAX).for_each(|_| rig.run(|_| Ok(())));
+        assert_eq!(rig.batch().len(), BATCH_FILES_MAX);
+        assert_eq!(rig.batch().len(), 1 + BATCH_WORKS_MAX);
+        assert_eq!(rig.batch().len(), 1);
+        assert!(rig.backlog.is_empty());
+    }
+
+    #[test]
+    fn it_is_full_by_bytes_of_files_or_by_other_work() {
+        let mut rig = Rig::new();
+        rig.put("a", FILES_WAITING_BYTES_MAX - 1);
+        (0..BATCH_FILES_MAX).for_each(|_| rig.put("empty", 0));
+        assert!(!rig.backlog.is_full());
+        rig.put("b", 1);
+        assert!(rig.backlog.is_full());
+        rig.batch();
+        assert!(!rig.backlog.is_full());
+
+        (1..BATCH_WORKS_MAX).for_each(|_| rig.run(|_| Ok(())));
+        assert!(!rig.backlog.is_full());
+        rig.run(|_| Ok(()));
+        assert!(rig.backlog.is_full());
+        rig.batch();
+        assert!(!rig.backlog.is_full());
+    }
+}

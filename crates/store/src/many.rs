@@ -109,12 +109,12 @@ impl<'a> Parents<'a> {
     fn of(&mut self, file: &'a WholeFile) -> Result<Arc<Dir>, StoreError> {
         let path = &file.path;
         self.store.admit_change(path)?;
+        let (at, _) = split(path).ok_or_else(|| StoreError::NotAFile { path: shown(path) })?;
         match self.dirs.entry(parent(path)) {
             Entry::Occupied(known) => Ok(Arc::clone(&known.get().1)),
             Entry::Vacant(vacant) => {
-                let (parent, _) = split(path).ok_or_else(|| StoreError::NotAFile { path: shown(path) })?;
-                let dir = self.store.open_or_make(&parent).map_err(|error| StoreError::of(path, error))?;
-                let (_, dir) = vacant.insert((parent, Arc::new(dir)));
+                let dir = self.store.open_or_make(&at).map_err(|error| StoreError::of(path, error))?;
+                let (_, dir) = vacant.insert((at, Arc::new(dir)));
                 Ok(Arc::clone(dir))
             }
         }
@@ -134,4 +134,110 @@ impl<'a> Parents<'a> {
 /// How the directory that `path` is in is spelled.
 fn parent(path: &RemotePath) -> &str {
     path.as_str().rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use xferd_wire::{ErrorCode, Mtime};
+
+    use super::*;
+    use crate::store::Options;
+
+    fn whole(path: &str, bytes: &[u8]) -> WholeFile {
+        let attributes =
+            FileAttributes { mode: 0o640, mtime: Mtime { seconds: 1_000_000_007, nanoseconds: 5 } };
+        WholeFile { path: RemotePath::parse(path).unwrap(), bytes: bytes.to_vec(), attributes }
+    }
+
+    fn each_store(test: impl Fn(&std::path::Path, &Store, bool)) {
+        for durable in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let store = Store::open(directory.path(), Options::default()).unwrap();
+            test(directory.path(), &store, durable);
+        }
+    }
+
+    #[test]
+    fn each_file_has_its_bytes_mode_and_time() {
+        each_store(|root, store, durable| {
+            let paths = ["top", "a/b/first", "c/other", "a/b/second", "empty"];
+            let files: Vec<_> = paths
+                .iter()
+                .map(|path| whole(path, if *path == "empty" { b"" } else { path.as_bytes() }))
+                .collect();
+            assert!(store.put_many(&files, durable).iter().all(Result::is_ok));
+            for file in files {
+                let stored = root.join(file.path.as_str());
+                let metadata = fs::metadata(&stored).unwrap();
+                assert_eq!(fs::read(&stored).unwrap(), file.bytes);
+                assert_eq!(metadata.permissions().mode() & 0o7777, 0o640);
+                assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (1_000_000_007, 5));
+            }
+            assert!(store.put_many(&[], durable).is_empty());
+        });
+    }
+
+    #[test]
+    fn a_file_that_fails_is_no_hindrance_to_the_others() {
+        each_store(|root, store, durable| {
+            fs::write(root.join("file"), b"old").unwrap();
+            fs::create_dir(root.join("directory")).unwrap();
+            symlink("/", root.join("out")).unwrap();
+            let paths = [
+                ("good", None),
+                ("file/beneath", Some(ErrorCode::NotADirectory)),
+                ("directory", Some(ErrorCode::NotAFile)),
+                (".xferd-0123456789abcdef", Some(ErrorCode::BadPath)),
+                ("out/tmp", Some(ErrorCode::OutsideRoot)),
+                ("", Some(ErrorCode::NotAFile)),
+                ("directory/good", None),
+            ];
+            let files: Vec<_> = paths.iter().map(|(path, _)| whole(path, b"new")).collect();
+            let results = store.put_many(&files, durable);
+            for ((path, expected), result) in paths.iter().zip(results) {
+                assert_eq!(result.as_ref().err().map(StoreError::code), *expected, "{path}: {result:?}");
+                if expected.is_none() {
+                    assert_eq!(fs::read(root.join(path)).unwrap(), b"new");
+                }
+            }
+            assert_eq!(fs::read(root.join("file")).unwrap(), b"old");
+            assert_eq!(fs::read_dir(root).unwrap().count(), 4, "nothing is left behind");
+        });
+    }
+
+    #[test]
+    fn of_two_files_of_one_name_the_later_one_stays() {
+        each_store(|root, store, durable| {
+            let files = [whole("d/f", b"first"), whole("x", b"x"), whole("d/f", b"second")];
+            assert!(store.put_many(&files, durable).iter().all(Result::is_ok));
+            assert_eq!(fs::read(root.join("d/f")).unwrap(), b"second");
+            assert_eq!(fs::read_dir(root.join("d")).unwrap().count(), 1);
+        });
+    }
+
+    #[test]
+    fn as_many_files_as_are_open_together_are_stored_and_more() {
+        each_store(|root, store, durable| {
+            for count in [FILES_TOGETHER_MAX, FILES_TOGETHER_MAX + 1] {
+                let files: Vec<_> =
+                    (0..count).map(|number| whole(&format!("{count}/{number}"), b"x")).collect();
+                let results = store.put_many(&files, durable);
+                assert_eq!((results.len(), results.iter().all(Result::is_ok)), (count, true));
+                assert_eq!(fs::read_dir(root.join(count.to_string())).unwrap().count(), count);
+            }
+        });
+    }
+
+    #[test]
+    fn a_read_only_store_takes_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), Options { read_only: true, durable: true }).unwrap();
+        for result in store.put_many(&[whole("a", b"x"), whole("d/b", b"x")], false) {
+            assert_eq!(result.unwrap_err().code(), ErrorCode::ReadOnly);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
 }
