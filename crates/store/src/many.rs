@@ -58,7 +58,9 @@ impl Store {
         let mut parents = Parents::new(self);
         let written: Vec<_> =
             files.iter().map(|file| parents.of(file).and_then(|dir| self.write(file, &dir))).collect();
-        // The first to be synced takes the others along through the journal, and finds them written for the most part.
+        // Blocks are allocated when bytes leave for the disk, and that is what a sync has to commit: done for all first,
+        // the commit for the first file takes the others along (docs/why-small-files.md).
+        written.iter().flatten().for_each(Staging::start_writeback);
         let synced: Vec<_> = files
             .iter()
             .zip(written)

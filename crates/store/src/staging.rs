@@ -61,6 +61,11 @@ impl Staging {
         Ok(staging)
     }
 
+    /// Begins to bring its bytes to the disk.
+    pub(crate) fn start_writeback(&self) {
+        file::start_writeback(&self.file);
+    }
+
     /// Waits until the file is on disk. If that fails, trying again proves nothing.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
