@@ -11,8 +11,9 @@ use xferd_wire::{Committed, DigestAlgorithm, FileHeader, Frame, Get, LinkTarget,
 use crate::job::Ticket;
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, unexpected};
 
-/// Requests of one connection that are under way: as many as a server works on before it stops reading.
-const REQUESTS_UNANSWERED_MAX: usize = 64;
+/// Requests of one connection that are under way: several times as many as a server works on before it stops reading, so
+/// that it finds the next ones there when it has answered those.
+const REQUESTS_UNANSWERED_MAX: usize = 256;
 
 /// One copy of what is pulled, shared by the connections that pull it.
 pub(crate) struct Copy {

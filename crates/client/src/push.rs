@@ -11,11 +11,12 @@ use crate::job::{Job, Ticket};
 use crate::sources::{Supplies, Supply, Walk};
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, unexpected};
 
-/// Requests of one connection that wait for an answer. A server takes in fewer at a time; the rest keeps the wire busy.
-const REQUESTS_UNANSWERED_MAX: usize = 256;
+/// Requests of one connection that wait for an answer: several of the batches that a server stores together, so that it
+/// finds the next one there when it has answered the last.
+const REQUESTS_UNANSWERED_MAX: usize = 1024;
 
 /// With fewer supplies than this the next handful is fetched.
-const SUPPLIES_LOW: usize = 16;
+const SUPPLIES_LOW: usize = 64;
 
 /// One copy of what is pushed, shared by the connections that push it.
 pub(crate) struct Copy {

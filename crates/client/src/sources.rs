@@ -20,7 +20,7 @@ use crate::selection::Selection;
 pub const SOURCES_MAX: usize = 65_536;
 
 /// Entries opened at a time: few enough that a second connection finds work left, enough to make a hand-over cheap.
-const ENTRIES_AT_A_TIME: usize = 32;
+const ENTRIES_AT_A_TIME: usize = 64;
 
 /// Bytes of small files read at a time.
 const BYTES_AT_A_TIME: usize = 512 << 10;

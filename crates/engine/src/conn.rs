@@ -1,6 +1,5 @@
 //! One connection: its session, what was read and not yet taken, what waits to be sent, written or worked off.
 
-use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -14,8 +13,8 @@ use xferd_wire::HEADER_BYTES;
 use crate::flights::{ConnKey, Flights, Kind};
 use crate::input::Input;
 use crate::outbox::{Outbox, Sent};
-use crate::session::{Effect, Effects, End, Event, Session, Work};
-use crate::work::{BATCH_WORKS_MAX, Batch};
+use crate::session::{Effect, Effects, End, Event, Session};
+use crate::work::{Backlog, Batch};
 
 /// File writes of one connection that may be under way while the next bytes are received: one being written while the
 /// next buffer fills is all that a single stream can use.
@@ -43,6 +42,9 @@ pub(crate) struct Conn<S: Session> {
     receiving: bool,
     /// What there is has to do: nothing has come for a while.
     hasten: bool,
+    /// The last receive brought the session as much as a small buffer holds, and no extent of a file has begun since:
+    /// many frames are coming, and are taken by a large buffer at a time.
+    brimming: bool,
     /// The peer has ended its stream.
     peer_ended: bool,
     intake: Option<Intake>,
@@ -51,7 +53,7 @@ pub(crate) struct Conn<S: Session> {
     after_extent: bool,
     writes: usize,
     outbox: Outbox,
-    works: VecDeque<(u32, Work<S::Outcome>)>,
+    works: Backlog<S::Outcome>,
     working: bool,
     /// The peer does not read: what is left for it is thrown away.
     deaf: bool,
@@ -121,13 +123,14 @@ impl<S: Session> Conn<S> {
             input: None,
             receiving: false,
             hasten: false,
+            brimming: false,
             peer_ended: false,
             intake: None,
             discard: 0,
             after_extent: false,
             writes: 0,
             outbox: Outbox::default(),
-            works: VecDeque::new(),
+            works: Backlog::default(),
             working: false,
             deaf: false,
             moved: now,
@@ -186,7 +189,7 @@ impl<S: Session> Conn<S> {
         self.session.on_event(Event::Closed(end), &mut self.effects);
         for effect in self.effects.list.drain(..) {
             if let Effect::Work { key, work } = effect {
-                self.works.push_back((key, work));
+                self.works.push(key, work);
             }
         }
         self.phase = Phase::Ending;
@@ -376,6 +379,7 @@ impl<S: Session> Conn<S> {
                 }
             } else if self.takes_bytes() {
                 self.effects.queued_bytes = self.outbox.queued_bytes();
+                self.brimming = input.len() as u64 >= flights.small_bytes();
                 let taken = self.session.on_bytes(&input, &mut self.effects);
                 debug_assert!(taken > 0, "a session that wants bytes takes some");
                 input.advance(taken);
@@ -394,7 +398,7 @@ impl<S: Session> Conn<S> {
         self.phase == Phase::Open
             && self.intake.is_none()
             && !self.outbox.is_full()
-            && self.works.len() < BATCH_WORKS_MAX
+            && !self.works.is_full()
             && self.session.wants_bytes()
     }
 
@@ -455,6 +459,8 @@ impl<S: Session> Conn<S> {
         self.receiving = true;
         let op = if bulk > 0 {
             Op::RecvLarge { sock, offset, bytes_max: bulk }
+        } else if bulk == 0 && self.brimming {
+            Op::RecvLarge { sock, offset, bytes_max: u64::MAX }
         } else {
             let bytes_max = if mem::take(&mut self.after_extent) { EXTENT_HEADER_BYTES } else { usize::MAX };
             Op::RecvSmall { sock, bytes_max }
@@ -467,8 +473,7 @@ impl<S: Session> Conn<S> {
             return;
         }
         self.working = true;
-        let batch = self.works.drain(..self.works.len().min(BATCH_WORKS_MAX)).collect();
-        flights.submit(self.key, Kind::Work, Op::Offload(Batch::new(batch)));
+        flights.submit(self.key, Kind::Work, Op::Offload(self.works.next_batch()));
     }
 
     fn apply(&mut self) {
@@ -481,12 +486,13 @@ impl<S: Session> Conn<S> {
                 }
                 Effect::Receive { key, sink, offset, len, hasher } => {
                     debug_assert!(self.intake.is_none() && self.discard == 0, "one extent at a time");
+                    self.brimming = false;
                     let carry = Vec::new();
                     let result = Ok(());
                     self.intake = Some(Intake { key, sink, offset, left: len, carry, hasher, result });
                 }
                 Effect::Discard { len } => self.discard += len,
-                Effect::Work { key, work } => self.works.push_back((key, work)),
+                Effect::Work { key, work } => self.works.push(key, work),
                 Effect::Close { flush: true } => {
                     if self.phase == Phase::Open {
                         self.phase = Phase::Flushing;

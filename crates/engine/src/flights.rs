@@ -94,6 +94,11 @@ impl<O: Send + 'static, D: Driver<Batch<O>>> Flights<O, D> {
         std::mem::take(&mut self.starved)
     }
 
+    /// Bytes of a small buffer.
+    pub(crate) fn small_bytes(&self) -> u64 {
+        self.driver.buffers().small_bytes() as u64
+    }
+
     /// A buffer for `bytes` bytes, if one is free.
     pub(crate) fn take_buffer(&self, bytes: usize) -> Option<PoolBuf> {
         let buffers = self.driver.buffers();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use xferd_store::{FileAttributes, Hasher, Staging, Store, StoreError};
+use xferd_store::{FileAttributes, Hasher, Staging, Store, StoreError, WholeFile};
 use xferd_wire::{Digest, DigestAlgorithm, ErrorCode, RemotePath, WritePath};
 
 use crate::disk::DiskOutcome;
@@ -215,9 +215,9 @@ impl Incoming {
         };
         let (store, path) = (self.store.clone(), self.path.clone());
         match std::mem::replace(&mut self.body, Body::Committing) {
-            Body::Gathered { bytes, .. } => effects.work(self.key, move || {
-                DiskOutcome::Committed(store.put_whole(&path, &bytes, &attributes, durable)).into()
-            }),
+            Body::Gathered { bytes, .. } => {
+                effects.put(self.key, store, WholeFile { path, bytes, attributes }, durable);
+            }
             Body::Staged { staging, .. } => effects.work(self.key, move || {
                 DiskOutcome::Committed(store.commit(staging, size, &attributes, durable)).into()
             }),
@@ -267,7 +267,7 @@ mod tests {
             let mut effects = self.effects.take().into_iter();
             match (effects.next(), effects.next()) {
                 (None, None) => None,
-                (Some(Effect::Work { key: 7, work }), None) => Some(work()),
+                (Some(Effect::Work { key: 7, work }), None) => Some(work.run()),
                 _ => panic!("one piece of work at a time"),
             }
         }

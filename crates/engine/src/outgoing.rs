@@ -240,7 +240,7 @@ mod tests {
                 if let Some(change) = change.take() {
                     change();
                 }
-                match works.pop_front().expect("something is under way")() {
+                match works.pop_front().expect("something is under way").run() {
                     DiskOutcome::Hashed(result) => outgoing.on_hashed(result, &mut effects),
                     DiskOutcome::Verified(result) => outgoing.on_verified(result),
                     other => panic!("{other:?}"),

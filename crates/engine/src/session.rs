@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use xferd_os::{Mapping, Sink};
 use xferd_reactor::FileRef;
-use xferd_store::Hasher;
+use xferd_store::{Hasher, Store, WholeFile};
 use xferd_wire::Frame;
+
+use crate::disk::DiskOutcome;
+use crate::work::{Put, Work};
 
 /// One connection's protocol, as a state machine that does no I/O.
 ///
@@ -117,9 +120,6 @@ pub enum SendSource {
     Mapping(Arc<Mapping>),
 }
 
-/// Blocking work, described by a session and run by a worker.
-pub type Work<O> = Box<dyn FnOnce() -> O + Send>;
-
 /// One thing a session wants done.
 pub enum Effect<O> {
     /// Send these bytes.
@@ -227,7 +227,16 @@ impl<O> Effects<O> {
 
     /// Has blocking work done.
     pub fn work(&mut self, key: u32, work: impl FnOnce() -> O + Send + 'static) {
-        self.list.push(Effect::Work { key, work: Box::new(work) });
+        self.list.push(Effect::Work { key, work: Work::Run(Box::new(work)) });
+    }
+
+    /// Has a whole file stored, together with those that are asked for just before and after it.
+    pub fn put(&mut self, key: u32, store: Arc<Store>, file: WholeFile, durable: bool)
+    where
+        O: From<DiskOutcome>,
+    {
+        let outcome = |result| DiskOutcome::Committed(result).into();
+        self.list.push(Effect::Work { key, work: Work::Put(Put { store, file, durable, outcome }) });
     }
 
     /// Sends what is queued, then closes.

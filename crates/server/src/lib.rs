@@ -16,4 +16,4 @@ mod session;
 
 pub use log::{HAPPENINGS_MAX, Happening, HappeningKind, Stats};
 pub use server::{CONNECTIONS_MAX, Config, DEFAULT_PORT, Server, THREADS_MAX};
-pub use session::{PUTS_ARRIVING_MAX, Patience, REQUESTS_WAITING_MAX, ServerSession};
+pub use session::{PUTS_ARRIVING_MAX, PUTS_COMMITTING_MAX, Patience, REQUESTS_WAITING_MAX, ServerSession};

@@ -23,6 +23,10 @@ pub const PUTS_ARRIVING_MAX: usize = 16;
 /// Requests of one connection that may wait for work or for the peer to read; with that many nothing more is read.
 pub const REQUESTS_WAITING_MAX: usize = 64;
 
+/// Puts of one connection that may wait to be stored, beside those requests; with that many nothing more is read. It
+/// bounds what is remembered of them; what they hold is bounded by the engine.
+pub const PUTS_COMMITTING_MAX: usize = 1024;
+
 /// How long a peer that has nothing under way may keep a server waiting that has said goodbye: its request may have
 /// crossed the goodbye, and then it is to be told why it is refused.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
@@ -67,7 +71,9 @@ pub struct ServerSession {
     gathering: Option<u32>,
     /// The put whose staging file is being made: nothing is read meanwhile.
     staging: Option<u32>,
-    /// Requests whose answer is being worked out, other than puts that are arriving.
+    /// Puts that are whole and being stored.
+    committing: HashMap<u32, Committing>,
+    /// Requests whose answer is being worked out, other than puts.
     waiting: HashMap<u32, Waiting>,
     /// The large file that is being sent, and those behind it.
     sending: Option<(u32, Outgoing)>,
@@ -103,13 +109,15 @@ struct Arriving {
     incoming: Incoming,
 }
 
+/// A put on its way into the store.
+struct Committing {
+    path: RemotePath,
+    /// What is answered then.
+    committed: Committed,
+}
+
 /// A request that is being worked on.
 enum Waiting {
-    Committing {
-        path: RemotePath,
-        /// What is answered then.
-        committed: Committed,
-    },
     Get {
         path: RemotePath,
     },
@@ -246,7 +254,10 @@ impl Session for ServerSession {
     }
 
     fn wants_bytes(&self) -> bool {
-        self.phase != Phase::Closing && self.staging.is_none() && self.waiting.len() < REQUESTS_WAITING_MAX
+        self.phase != Phase::Closing
+            && self.staging.is_none()
+            && self.waiting.len() < REQUESTS_WAITING_MAX
+            && self.committing.len() < PUTS_COMMITTING_MAX
     }
 
     fn is_idle(&self) -> bool {
@@ -279,6 +290,7 @@ impl ServerSession {
             puts: HashMap::new(),
             gathering: None,
             staging: None,
+            committing: HashMap::new(),
             waiting: HashMap::new(),
             sending: None,
             unsent: VecDeque::new(),
@@ -296,8 +308,14 @@ impl ServerSession {
         matches!(self.phase, Phase::Hello | Phase::Refusing)
     }
 
+    fn is_open(&self, request: u32) -> bool {
+        self.puts.contains_key(&request)
+            || self.committing.contains_key(&request)
+            || self.waiting.contains_key(&request)
+    }
+
     fn is_quiet(&self) -> bool {
-        self.puts.is_empty() && self.waiting.is_empty()
+        self.puts.is_empty() && self.committing.is_empty() && self.waiting.is_empty()
     }
 
     /// Closes once everything that a peer asked for before it ended its stream is answered.
@@ -378,7 +396,7 @@ impl ServerSession {
             }
             _ => {}
         }
-        if self.puts.contains_key(&request) || self.waiting.contains_key(&request) {
+        if self.is_open(request) {
             return Err(Failure::protocol(format!(
                 "request {request} is still under way; number a new one differently"
             )));
@@ -485,7 +503,7 @@ impl ServerSession {
         match incoming.commit(size, attributes, put.durable, effects) {
             Ok(digest) => {
                 let committed = Committed { size, write_path, digest };
-                self.waiting.insert(request, Waiting::Committing { path: put.path, committed });
+                self.committing.insert(request, Committing { path: put.path, committed });
             }
             Err(failure) => {
                 self.answer_failure(request, Some(put.path), failure, effects);
@@ -589,7 +607,7 @@ impl ServerSession {
     }
 
     fn on_committed(&mut self, request: u32, result: Result<(), StoreError>, effects: &mut Fx) {
-        let Some(Waiting::Committing { path, committed }) = self.waiting.remove(&request) else { return };
+        let Some(Committing { path, committed }) = self.committing.remove(&request) else { return };
         match result {
             Ok(()) => {
                 effects.send(request, &Frame::Committed(committed));
@@ -766,11 +784,9 @@ impl ServerSession {
 impl Waiting {
     fn into_path(self) -> RemotePath {
         match self {
-            Self::Committing { path, .. }
-            | Self::Get { path }
-            | Self::List { path, .. }
-            | Self::Tree { path }
-            | Self::Cancelled { path } => path,
+            Self::Get { path } | Self::List { path, .. } | Self::Tree { path } | Self::Cancelled { path } => {
+                path
+            }
         }
     }
 }

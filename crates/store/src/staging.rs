@@ -59,8 +59,35 @@ impl Staging {
         self.way.sink.file()
     }
 
+    /// A file that has all it will have, besides its name.
+    pub(crate) fn written(
+        dir: &Arc<Dir>,
+        path: &RemotePath,
+        bytes: &[u8],
+        attributes: &FileAttributes,
+    ) -> io::Result<Self> {
+        let mode = attributes.permissions();
+        let staging = Self::create(Arc::clone(dir), path, None, mode)?;
+        staging.file().write_all_at(bytes, 0)?;
+        if !file::is_mode_kept(mode) {
+            file::set_mode(staging.file(), mode)?;
+        }
+        file::set_mtime(staging.file(), attributes.timestamp())?;
+        Ok(staging)
+    }
+
+    /// Begins to bring its bytes to the disk.
+    pub(crate) fn start_writeback(&self) {
+        file::start_writeback(self.file());
+    }
+
+    /// Waits until the file is on disk. If that fails, trying again proves nothing.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file().sync_all()
+    }
+
     /// Gives it its name, in `dir`, atomically replacing what is there.
-    fn publish(&mut self, dir: &Arc<Dir>) -> io::Result<()> {
+    pub(crate) fn publish(mut self, dir: &Arc<Dir>) -> io::Result<()> {
         let name = self.path.file_name().unwrap_or_default();
         if self.name.is_none() {
             match dir.link_unnamed(self.file(), name) {
@@ -156,10 +183,11 @@ impl Store {
             return Err(mismatch(size, actual));
         }
         file::set_mode(staging.file(), attributes.permissions()).map_err(failed)?;
+        file::set_mtime(staging.file(), attributes.timestamp()).map_err(failed)?;
         // The path is resolved again: while the bytes came, somebody may have moved the directory out of the root.
         let (parent, _) = split(&path).ok_or(StoreError::Root)?;
         let dir = self.open_or_make(&parent).map(Arc::new).map_err(failed)?;
-        self.publish(staging, dir, attributes, durable).map_err(failed)
+        self.publish(staging, dir, &parent, durable).map_err(failed)
     }
 
     /// Stores `bytes` at `path` in one go: [`Store::stage`], write and [`Store::commit`] with fewer system calls.
@@ -176,34 +204,19 @@ impl Store {
         self.admit_change(path)?;
         let failed = |error| StoreError::of(path, error);
         let (parent, _) = split(path).ok_or_else(|| StoreError::NotAFile { path: shown(path) })?;
-        let mode = attributes.permissions();
         let dir = self.open_or_make(&parent).map(Arc::new).map_err(failed)?;
-        let staging = Staging::create(Arc::clone(&dir), path, None, mode).map_err(failed)?;
-        staging.file().write_all_at(bytes, 0).map_err(failed)?;
-        if !file::is_mode_kept(mode) {
-            file::set_mode(staging.file(), mode).map_err(failed)?;
-        }
-        self.publish(staging, dir, attributes, durable).map_err(failed)
+        let staging = Staging::written(&dir, path, bytes, attributes).map_err(failed)?;
+        self.publish(staging, dir, &parent, durable).map_err(failed)
     }
 
-    /// Gives a complete file its time and its name in `dir`.
-    fn publish(
-        &self,
-        mut staging: Staging,
-        dir: Arc<Dir>,
-        attributes: &FileAttributes,
-        durable: bool,
-    ) -> io::Result<()> {
+    /// Gives a complete file its name in `dir`, which is at `parent`.
+    fn publish(&self, staging: Staging, dir: Arc<Dir>, parent: &RemotePath, durable: bool) -> io::Result<()> {
         let durable = durable || self.options.durable;
-        file::set_mtime(staging.file(), attributes.timestamp())?;
         if durable {
-            staging.file().sync_all()?;
+            staging.sync()?;
         }
         staging.publish(&dir)?;
-        match staging.path.parent() {
-            Some(parent) if durable => self.settled.settle(&self.root, &parent, dir),
-            _ => Ok(()),
-        }
+        if durable { self.settled.settle(&self.root, parent, dir) } else { Ok(()) }
     }
 }
 

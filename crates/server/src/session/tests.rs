@@ -111,7 +111,9 @@ impl Stage {
     fn step(&mut self, which: u64, dice: &mut Dice) -> bool {
         match which {
             0 => self.feed(dice),
-            1 => self.works.pop_front().map(|(key, work)| self.outcomes.push_back((key, work()))).is_some(),
+            1 => {
+                self.works.pop_front().map(|(key, work)| self.outcomes.push_back((key, work.run()))).is_some()
+            }
             2 => self
                 .outcomes
                 .pop_front()
@@ -302,4 +304,33 @@ fn nothing_is_read_while_as_many_requests_wait_as_may() {
     assert!(!stage.input.is_empty());
     stage.settle(&mut dice);
     assert_eq!(stage.client.ended.len(), REQUESTS_WAITING_MAX + 1);
+}
+
+#[test]
+fn nothing_is_read_while_as_many_puts_wait_to_be_stored_as_may() {
+    let mut dice = Dice(1);
+    let mut stage = Stage::new();
+    let limit = PUTS_COMMITTING_MAX as u32;
+    for request in 1..=limit + 1 {
+        stage.client.open.insert(request);
+        stage.say(
+            request,
+            &Frame::Put(Put {
+                path: RemotePath::parse("new").unwrap(),
+                size: Some(0),
+                durable: false,
+                digest: DigestAlgorithm::Crc64Nvme,
+                mode: 0o644,
+                mtime: Mtime { seconds: 0, nanoseconds: 0 },
+                identity: Identity::default(),
+            }),
+        );
+        stage.say(request, &Frame::Digest(Hasher::new(DigestAlgorithm::Crc64Nvme).finish()));
+        stage.say(request, &Frame::Commit { size: 0 });
+    }
+    while stage.step(0, &mut dice) {}
+    assert_eq!(stage.session.committing.len(), PUTS_COMMITTING_MAX);
+    assert!(!stage.input.is_empty());
+    stage.settle(&mut dice);
+    assert_eq!(stage.client.ended.len(), PUTS_COMMITTING_MAX + 1);
 }
