@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xferd_engine::{Content, DiskOutcome, Failure, Opened, Outgoing, Progress, send_small};
-use xferd_wire::{Digest, DigestAlgorithm, ErrorReply, Frame, Put, RemotePath, SetAttributes};
+use xferd_wire::{Digest, DigestAlgorithm, ErrorReply, Frame, Put, RemotePath, SetAttributes, Sharing};
 
 use crate::job::{Job, Ticket};
 use crate::sources::{Supplies, Supply, Walk};
@@ -254,6 +254,7 @@ impl Push {
             mode: header.mode,
             mtime: header.mtime,
             identity,
+            sharing: Sharing::Alone,
         }));
         let digest = match content {
             Content::Small(content, digest) => {

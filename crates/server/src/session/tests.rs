@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use xferd_engine::{Effect, SendSource, Work};
 use xferd_reactor::FileRef;
 use xferd_store::{Hasher, Options};
-use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, encode};
+use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, Sharing, encode};
 
 use super::*;
 
@@ -219,6 +219,7 @@ fn say_something(stage: &mut Stage, dice: &mut Dice) {
             mode: 0o644,
             mtime: Mtime { seconds: 0, nanoseconds: 0 },
             identity: Identity::default(),
+            sharing: Sharing::Alone,
         }),
     };
     if !matches!(frame, Frame::Cancel | Frame::Commit { .. } | Frame::Digest(_)) {
