@@ -28,9 +28,12 @@
 mod attributes;
 mod digest;
 mod error;
+mod journal;
 mod listing;
 mod names;
 mod removal;
+mod resume;
+mod runs;
 mod settled;
 mod source;
 mod staging;
@@ -39,10 +42,13 @@ mod sweep;
 mod walk;
 
 pub use attributes::FileAttributes;
-pub use digest::{Hasher, SourceDigest};
+pub use digest::{Hasher, SourceDigest, digest_of};
 pub use error::StoreError;
+pub use journal::SourceVersion;
 pub use listing::{Listed, Listing};
 pub use names::DEPTH_MAX;
+pub use runs::{Runs, RunsError};
 pub use source::Source;
 pub use staging::Staging;
 pub use store::{Options, Store};
+pub use sweep::RESUME_KEEP;

@@ -11,20 +11,22 @@ use xferd_wire::limits::FILE_BYTES_MAX;
 
 use crate::attributes::FileAttributes;
 use crate::error::{StoreError, shown};
+use crate::journal::Journal;
 use crate::names::staging_name;
 use crate::store::{Store, split};
 
 /// Before it is complete, nobody but the owner reads a file.
-const STAGING_MODE: u32 = 0o600;
+pub(crate) const STAGING_MODE: u32 = 0o600;
 
 /// A random name of 64 bits that is taken is a coincidence; a second one is a broken system.
-const NAME_ATTEMPTS_MAX: usize = 8;
+pub(crate) const NAME_ATTEMPTS_MAX: usize = 8;
 
 /// A file that is being written and has no place in the tree yet.
 ///
 /// It is on the file system of its target but, where the system can do that, without a name, so that a process that is
 /// killed leaves nothing behind. Elsewhere it has a name that [`Store::list`] hides and is locked, so that
-/// [`Store::sweep`] can tell it from a dead one. Dropping it discards what was written.
+/// [`Store::sweep`] can tell it from a dead one. Dropping it discards what was written, unless it is
+/// [resumable](Store::stage_resumable).
 #[derive(Debug)]
 pub struct Staging {
     file: Arc<File>,
@@ -33,6 +35,9 @@ pub struct Staging {
     name: Option<String>,
     path: RemotePath,
     size: Option<u64>,
+    /// Dropped before its commit it stays, to be resumed.
+    kept: bool,
+    journal: Option<Journal>,
 }
 
 impl Staging {
@@ -41,7 +46,43 @@ impl Staging {
             Some(file) => (file, None),
             None => create_locked(&dir, mode).map(|(file, name)| (file, Some(name)))?,
         };
-        Ok(Self { file: Arc::new(file), dir, name, path: path.clone(), size })
+        Ok(Self { file: Arc::new(file), dir, name, path: path.clone(), size, kept: false, journal: None })
+    }
+
+    /// A file that has the hidden name `name`, and is kept or not when it is dropped.
+    pub(crate) fn named(
+        file: File,
+        dir: Arc<Dir>,
+        name: String,
+        path: &RemotePath,
+        size: u64,
+        kept: bool,
+    ) -> Self {
+        let (file, path) = (Arc::new(file), path.clone());
+        Self { file, dir, name: Some(name), path, size: Some(size), kept, journal: None }
+    }
+
+    /// From now on it is kept when it is dropped.
+    pub(crate) fn keep_with(&mut self, journal: Journal) {
+        self.kept = true;
+        self.journal = Some(journal);
+    }
+
+    pub(crate) fn journal_mut(&mut self) -> Option<&mut Journal> {
+        self.journal.as_mut()
+    }
+
+    pub(crate) fn path(&self) -> &RemotePath {
+        &self.path
+    }
+
+    /// Takes room for the announced size.
+    pub(crate) fn preallocate(&self) -> Result<(), StoreError> {
+        let Some(size_bytes) = self.size else { return Ok(()) };
+        file::preallocate(&self.file, size_bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => StoreError::TooLarge { path: self.path.to_string(), size_bytes },
+            _ => StoreError::of(&self.path, error),
+        })
     }
 
     /// Where to write. Open for reading, too.
@@ -75,7 +116,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Some(name) = &self.name {
+        if let Some(name) = self.name.as_ref().filter(|_| !self.kept) {
             // If that fails, a sweep removes it.
             let _ = self.dir.remove_file(name);
         }
@@ -91,6 +132,15 @@ impl Store {
     /// [`StoreError::NotAFile`] if `path` is a directory, [`StoreError::DiskFull`] if there is no room,
     /// [`StoreError::OutsideRoot`], [`StoreError::NotADirectory`], [`StoreError::TooLarge`].
     pub fn stage(&self, path: &RemotePath, size: Option<u64>) -> Result<Staging, StoreError> {
+        let dir = self.open_for_staging(path, size)?;
+        let staging = Staging::create(Arc::new(dir), path, size, STAGING_MODE);
+        let staging = staging.map_err(|error| StoreError::of(path, error))?;
+        staging.preallocate()?;
+        Ok(staging)
+    }
+
+    /// Opens, or makes, the directory that `path` is in, if a file of `size` bytes may become it.
+    pub(crate) fn open_for_staging(&self, path: &RemotePath, size: Option<u64>) -> Result<Dir, StoreError> {
         self.admit_change(path)?;
         let failed = |error| StoreError::of(path, error);
         let (parent, name) = split(path).ok_or_else(|| StoreError::NotAFile { path: shown(path) })?;
@@ -100,19 +150,11 @@ impl Store {
         let dir = self.open_or_make(&parent).map_err(failed)?;
         match dir.attributes(name) {
             Ok(existing) if existing.kind == Kind::Directory => {
-                return Err(StoreError::NotAFile { path: path.to_string() });
+                Err(StoreError::NotAFile { path: path.to_string() })
             }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            _ => Ok(dir),
         }
-        let staging = Staging::create(Arc::new(dir), path, size, STAGING_MODE).map_err(failed)?;
-        if let Some(size_bytes) = size {
-            file::preallocate(&staging.file, size_bytes).map_err(|error| match error.kind() {
-                io::ErrorKind::FileTooLarge => StoreError::TooLarge { path: path.to_string(), size_bytes },
-                _ => failed(error),
-            })?;
-        }
-        Ok(staging)
     }
 
     /// Makes a staged file of `size` bytes visible at its path, atomically replacing a file or a link that is there.
@@ -121,7 +163,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::SizeMismatch`] if the file has another size, or another was announced. On any error the staged
-    /// file is gone; if the last step fails, syncing the directory, the file may be visible nevertheless, whole.
+    /// file is gone, unless it is resumable; if the last step fails, syncing the directory, the file may be visible nevertheless, whole.
     pub fn commit(
         &self,
         staging: Staging,
@@ -189,14 +231,19 @@ impl Store {
         }
         staging.publish(&dir)?;
         match staging.path.parent() {
-            Some(parent) if durable => self.settled.settle(&self.root, &parent, dir),
-            _ => Ok(()),
+            Some(parent) if durable => self.settled.settle(&self.root, &parent, dir)?,
+            _ => {}
         }
+        // Last of all: without it, what a process that is killed here has done would be sent again.
+        if let Some(journal) = staging.journal.take() {
+            journal.remove();
+        }
+        Ok(())
     }
 }
 
 /// Makes a file with a name that is hidden, locked for as long as it is open.
-fn create_locked(dir: &Dir, mode: u32) -> io::Result<(File, String)> {
+pub(crate) fn create_locked(dir: &Dir, mode: u32) -> io::Result<(File, String)> {
     for _ in 0..NAME_ATTEMPTS_MAX {
         let name = staging_name();
         let created = match dir.create_file(&name, mode) {
