@@ -410,7 +410,10 @@ impl<S: Session> Conn<S> {
     }
 
     fn start_work<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
-        if self.working || self.works.is_empty() {
+        // An extent that was given up in its middle may still be on its way into its file; what is asked for then is to
+        // drop that file, or to let others write to it.
+        let is_abandoned = self.intake.is_none() && self.writes > 0;
+        if self.working || self.works.is_empty() || is_abandoned {
             return;
         }
         self.working = true;

@@ -37,7 +37,7 @@ pub struct Staging {
     size: Option<u64>,
     /// Dropped before its commit it stays, to be resumed.
     kept: bool,
-    journal: Option<Journal>,
+    journal: Option<Box<Journal>>,
 }
 
 impl Staging {
@@ -65,11 +65,11 @@ impl Staging {
     /// From now on it is kept when it is dropped.
     pub(crate) fn keep_with(&mut self, journal: Journal) {
         self.kept = true;
-        self.journal = Some(journal);
+        self.journal = Some(Box::new(journal));
     }
 
     pub(crate) fn journal_mut(&mut self) -> Option<&mut Journal> {
-        self.journal.as_mut()
+        self.journal.as_deref_mut()
     }
 
     pub(crate) fn path(&self) -> &RemotePath {

@@ -56,12 +56,13 @@ impl Store {
                     }
                 }
                 Some(Kind::File) if is_staging_name(name) => {
-                    // Held until the name is gone, so that nobody begins to use it in between.
-                    let Some(_lock) = lock_abandoned(dir, name) else { continue };
                     let journal = journal_name(name);
+                    // Before it is locked: whoever goes on with it at this moment would find it taken.
                     if has_journal(dir, name) && !is_old(dir, &journal, keep) {
                         continue;
                     }
+                    // Held until the name is gone, so that nobody begins to use it in between.
+                    let Some(_lock) = lock_abandoned(dir, name) else { continue };
                     // The journal first: it must not claim what is not there.
                     let _ = dir.remove_file(&journal);
                     removed += u64::from(dir.remove_file(name).is_ok());

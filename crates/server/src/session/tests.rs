@@ -60,7 +60,12 @@ impl Stage {
         let store = Arc::new(Store::open(root.path(), Options::default()).unwrap());
         std::fs::write(root.path().join("small"), vec![7; 5000]).unwrap();
         std::fs::write(root.path().join("large"), vec![7; 5_000_000]).unwrap();
-        let shared = Arc::new(Shared { store, patience: Patience::default(), log: Log::default() });
+        let shared = Arc::new(Shared {
+            store,
+            patience: Patience::default(),
+            log: Log::default(),
+            transfers: Arc::default(),
+        });
         let mut stage = Self {
             _root: root,
             session: ServerSession::new(shared, ([127, 0, 0, 1], 1).into()),
