@@ -96,6 +96,8 @@ pub(crate) struct Channel<'a> {
     pub(crate) effects: &'a mut Effects<ClientOutcome>,
     pub(crate) next_request: &'a mut u32,
     pub(crate) digests: &'a [DigestAlgorithm],
+    /// Whether the server knows of shared and resumable puts.
+    pub(crate) transfers: bool,
 }
 
 impl Channel<'_> {

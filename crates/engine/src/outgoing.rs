@@ -43,7 +43,13 @@ impl OpenSource {
         Self { source, mapping, digest, start, end }
     }
 
-    fn send_source(&self) -> SendSource {
+    /// The file itself.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Where its bytes are sent from.
+    pub fn send_source(&self) -> SendSource {
         match &self.mapping {
             Some(mapping) => SendSource::Mapping(mapping.clone()),
             None => SendSource::File(self.source.file()),

@@ -37,6 +37,11 @@ pub trait Session: Send + 'static {
     /// Learns what happened.
     fn on_event(&mut self, event: Event<Self::Outcome, Self::Command>, effects: &mut Effects<Self::Outcome>);
 
+    /// Whether a command that waits for its time is still to be carried out. Asked after each [`Event::Nudged`].
+    fn is_wanted(_command: &Self::Command) -> bool {
+        true
+    }
+
     /// Whether bytes would be taken now. While this is false nothing is read, and the peer feels it.
     fn wants_bytes(&self) -> bool;
 
