@@ -33,6 +33,7 @@ export interface RawReceipt {
   directories: number
   links: number
   bytes: number
+  resumedBytes: number
   skipped: number
   digest?: string
   seconds: number
@@ -54,6 +55,7 @@ export interface RawCompletion {
 
 export interface RawProgress {
   bytes: number
+  resumedBytes: number
   totalBytes: number
   files: number
   totalFiles: number
@@ -92,6 +94,7 @@ export interface RawServerEvent {
 export interface RawTransferOptions {
   clients?: number
   streams?: number
+  resume?: boolean
   mmap?: boolean
   digest?: 'crc64nvme' | 'blake3' | 'none'
   durable?: boolean
