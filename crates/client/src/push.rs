@@ -184,8 +184,11 @@ impl Task for Push {
         if let Some(striper) = self.striper.as_mut().filter(|striper| striper.request() == request) {
             let step = match frame {
                 Frame::Have(have) => {
-                    self.attempts = 0;
-                    striper.on_have(have, self.ticket.job(), channel)?
+                    let step = striper.on_have(have, self.ticket.job(), channel)?;
+                    if striper.has_gained() {
+                        self.attempts = 0;
+                    }
+                    step
                 }
                 Frame::Committed(committed) => striper.on_committed(committed)?,
                 Frame::Error(reply) => striper.on_refused(reply.into()),

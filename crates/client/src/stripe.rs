@@ -110,7 +110,14 @@ impl Stripe {
             Joining::Put => (channel.request(&Frame::Put(self.put.clone())), StriperPhase::Opening),
             Joining::Attach(id) => (channel.request(&Frame::Attach(id)), StriperPhase::Attaching(id)),
         };
-        Some(Striper { stripe: self.clone(), request, phase, extents: VecDeque::new(), has_rest: false })
+        Some(Striper {
+            stripe: self.clone(),
+            request,
+            phase,
+            extents: VecDeque::new(),
+            has_rest: false,
+            has_gained: false,
+        })
     }
 
     /// The server has a new transfer of it.
@@ -213,6 +220,8 @@ pub(crate) struct Striper {
     extents: VecDeque<Taken>,
     /// Something of it is just being sent by a connection that is gone: it is to be tried again after a while.
     has_rest: bool,
+    /// An extent was acknowledged.
+    has_gained: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -253,6 +262,11 @@ impl Striper {
         self.request
     }
 
+    /// Whether this connection was of any use.
+    pub(crate) fn has_gained(&self) -> bool {
+        self.has_gained
+    }
+
     pub(crate) fn stripe(&self) -> &Arc<Stripe> {
         &self.stripe
     }
@@ -282,7 +296,9 @@ impl Striper {
                 let answered = |taken: &Taken| (taken.start, taken.end) == (have.start, have.end);
                 let at = self.extents.iter().position(answered).ok_or_else(|| stripe.unexpected())?;
                 self.extents.remove(at);
-                if !stripe.holds(have.start, have.end) {
+                if stripe.holds(have.start, have.end) {
+                    self.has_gained = true;
+                } else {
                     stripe.give_back(id, [(have.start, have.end)].into_iter());
                     self.has_rest = true;
                 }

@@ -35,6 +35,8 @@ pub struct Patience {
     pub hello: Duration,
     /// In the middle of a request.
     pub request: Duration,
+    /// In the middle of what another connection would send as well, or in its place.
+    pub contested: Duration,
     /// Between requests.
     pub idle: Duration,
 }
@@ -44,6 +46,7 @@ impl Default for Patience {
         Self {
             hello: Duration::from_secs(10),
             request: Duration::from_secs(60),
+            contested: Duration::from_secs(5),
             idle: Duration::from_secs(600),
         }
     }
@@ -274,6 +277,7 @@ impl Session for ServerSession {
             Phase::Hello | Phase::Refusing => patience.hello,
             Phase::Draining if self.is_quiet() => GOODBYE_PATIENCE,
             _ if self.is_quiet() => patience.idle,
+            _ if self.attached.values().any(Attachment::is_contested) => patience.contested,
             _ => patience.request,
         }
     }

@@ -41,14 +41,35 @@ struct Transfer {
 struct State {
     held: Runs,
     /// What is being received, or was and is being recorded.
-    claimed: Vec<(u64, u64)>,
+    claimed: Vec<Claimed>,
     attached: usize,
     committed: bool,
+    /// Another file is to be sent to the same path.
+    is_contested: bool,
+}
+
+#[derive(Debug)]
+struct Claimed {
+    start: u64,
+    end: u64,
+    /// Another has tried to send some of it.
+    is_contested: bool,
 }
 
 impl Transfers {
     /// Makes a transfer of what `put` announces and attaches the first request to it. Blocks.
+    ///
+    /// If the same is being sent already, it is attached to that: it may come from a client whose end nobody has noticed.
     pub(crate) fn open(self: &Arc<Self>, store: &Store, put: Put) -> Result<Attachment, Failure> {
+        if put.sharing == Sharing::Resumable {
+            let open = lock(&self.open);
+            if let Some(there) = open.values().find(|transfer| transfer.put.path == put.path) {
+                if there.put == put {
+                    return self.attach_to(there);
+                }
+                lock(&there.state).is_contested = true;
+            }
+        }
         let version = SourceVersion {
             size: put.size.unwrap_or_default(),
             mtime: put.mtime,
@@ -63,7 +84,7 @@ impl Transfers {
             let nothing = Runs::new(digest).ok_or_else(not_shared)?;
             (store.stage(&put.path, put.size)?, nothing)
         };
-        let state = State { held, claimed: Vec::new(), attached: 1, committed: false };
+        let state = State { held, claimed: Vec::new(), attached: 1, committed: false, is_contested: false };
         let transfer = Arc::new(Transfer {
             id: new_id(),
             put,
@@ -90,6 +111,11 @@ impl Transfers {
             let message = "there is no such transfer, or no longer; put the file again";
             return Err(Failure::new(ErrorCode::NotFound, message));
         };
+        self.attach_to(transfer)
+    }
+
+    /// Attaches a request to a transfer that is open, and stays so meanwhile.
+    fn attach_to(self: &Arc<Self>, transfer: &Arc<Transfer>) -> Result<Attachment, Failure> {
         let mut state = lock(&transfer.state);
         if state.attached >= ATTACHED_MAX {
             let message = format!("{}: {ATTACHED_MAX} connections send it already", transfer.put.path);
@@ -124,6 +150,14 @@ impl Attachment {
     pub(crate) fn is_forsaken(&self) -> bool {
         let state = lock(&self.transfer.state);
         state.attached == 1 && !state.committed
+    }
+
+    /// Whether another has tried to send what this one is sending, or another file to the same path.
+    pub(crate) fn is_contested(&self) -> bool {
+        let state = lock(&self.transfer.state);
+        let mine = self.receiving.as_ref().map(|(claim, _)| claim.offset);
+        let is_mine = |claimed: &Claimed| Some(claimed.start) == mine;
+        state.is_contested || state.claimed.iter().any(|claimed| is_mine(claimed) && claimed.is_contested)
     }
 
     /// Whether `have` is about this transfer.
@@ -169,12 +203,16 @@ impl Attachment {
         if state.committed {
             return Err(Failure::protocol(format!("{path}: extent after the commit")));
         }
-        let is_taken = state.claimed.iter().any(|&(start, stop)| start < end && offset < stop);
+        let mut is_taken = false;
+        for claimed in state.claimed.iter_mut().filter(|it| it.start < end && offset < it.end) {
+            claimed.is_contested = true;
+            is_taken = true;
+        }
         if is_taken || state.held.touches(offset, end) {
             drop(state);
             return Ok(Some(transfer.have(offset, end)));
         }
-        state.claimed.push((offset, end));
+        state.claimed.push(Claimed { start: offset, end, is_contested: false });
         self.receiving = Some((Claim { transfer: transfer.clone(), offset, end }, digest));
         let hasher = Some(Hasher::new(transfer.put.digest));
         effects.receive(request, transfer.file.clone(), offset, len, hasher);
@@ -285,8 +323,8 @@ struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mine = (self.offset, self.end);
-        lock(&self.transfer.state).claimed.retain(|claimed| *claimed != mine);
+        // No two overlap.
+        lock(&self.transfer.state).claimed.retain(|claimed| claimed.start != self.offset);
     }
 }
 

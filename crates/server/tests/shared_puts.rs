@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::time::Duration;
 
 use common::{Peer, Site, announce, digest, each_site, eventually, extent, frame, names, pattern};
 use xferd_server::{ATTACHED_MAX, PUTS_ARRIVING_MAX, TRANSFERS_MAX};
@@ -190,6 +191,42 @@ fn an_extent_that_another_is_just_sending_is_left_to_it_until_it_is_gone() {
 }
 
 #[test]
+fn who_puts_the_same_again_goes_on_with_it_even_if_the_first_has_vanished_without_a_word() {
+    for workers in [0, 2] {
+        let site = Site::with(|config| {
+            config.workers = workers;
+            config.patience.contested = Duration::from_millis(100);
+        });
+        let whole = pattern(SIZE);
+        let [mut vanished, mut second] = [site.peer(), site.peer()];
+        let id = open(&mut vanished, "file", SIZE, Sharing::Resumable).transfer;
+        deliver(&mut vanished, id, &whole, 100_000, SIZE);
+        vanished.send(1, &Frame::Digest(digest(&whole[..100_000])));
+        vanished.say(&extent(1, 0, &whole[..100_000])[..50_000]);
+        let opened = open(&mut second, "file", SIZE, Sharing::Resumable);
+        assert_eq!((opened.transfer, ranges(&opened)), (id, vec![(100_000, SIZE as u64)]));
+        eventually("the first is given up", || {
+            send(&mut second, &whole, 0, 100_000);
+            ranges(&have(&mut second, 1)) == [(0, 100_000)]
+        });
+        commit(&mut second, &whole);
+        second.committed(1, &whole);
+        vanished.refused(0, ErrorCode::Timeout);
+        assert!(site.read("file") == whole);
+
+        // Nor does it keep a newer file from its path.
+        let mut vanished = site.peer();
+        open(&mut vanished, "file", SIZE, Sharing::Resumable);
+        let mut newer = put("file", SIZE, Sharing::Resumable);
+        newer.identity.inode += 1;
+        eventually("the older is given up", || {
+            second.send(1, &Frame::Put(newer.clone()));
+            matches!(second.answer(), (1, Frame::Have(_)))
+        });
+    }
+}
+
+#[test]
 fn a_transfer_to_which_nobody_is_attached_is_gone() {
     each_site(|site| {
         let whole = pattern(SIZE);
@@ -228,7 +265,9 @@ fn what_came_before_a_connection_broke_is_held_for_the_next() {
         let id = open(&mut first, "file", SIZE, Sharing::Resumable).transfer;
         deliver(&mut first, id, &whole, 100_000, SIZE);
         let mut second = site.peer();
-        second.send(1, &Frame::Put(put("file", SIZE, Sharing::Resumable)));
+        let mut other = put("file", SIZE, Sharing::Resumable);
+        other.identity.inode += 1;
+        second.send(1, &Frame::Put(other));
         second.refused(1, ErrorCode::Busy);
         // Cut off in the middle of an extent.
         first.send(1, &Frame::Digest(digest(&whole[..100_000])));
@@ -349,7 +388,11 @@ fn as_many_requests_as_the_limit_are_attached_to_a_transfer_and_no_more() {
     let mut left = peers.pop().unwrap();
     left.send(1, &Frame::Cancel);
     left.refused(1, ErrorCode::Aborted);
-    attach(&mut late, id);
+    // The worker may not have come to it yet.
+    eventually("there is room again", || {
+        late.send(1, &Frame::Attach(id));
+        matches!(late.answer(), (1, Frame::Have(_)))
+    });
 }
 
 #[test]
