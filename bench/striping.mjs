@@ -43,7 +43,7 @@ async function rates(size, rounds) {
   const source = generate(size)
   const { server, port } = await serve()
   const figures = new Map(STREAMS.map((streams) => [streams, []]))
-  await using client = await connect(`xfer://127.0.0.1:${port}`)
+  const client = await connect(`xfer://127.0.0.1:${port}`)
   for (let round = -1; round < rounds; round++) {
     for (const streams of STREAMS) {
       const { seconds } = await client.push(source, 'copy', { streams })
@@ -51,6 +51,7 @@ async function rates(size, rounds) {
       if (round >= 0) figures.get(streams).push(size / 1e6 / seconds)
     }
   }
+  await client.close()
   await stop(server)
   for (const [streams, all] of figures) {
     const [min, max] = [Math.min(...all), Math.max(...all)]
@@ -64,6 +65,7 @@ async function resume(size) {
   const { server, port } = await serve()
   const relay = await counting(port)
   for (const streams of [1, 4]) {
+    relay.reset()
     const target = `xfer://127.0.0.1:${relay.port}/copy`
     const flags = ['--resume', '--streams', `${streams}`, '--progress', 'jsonl']
     const child = launch(process.execPath, XFERD, 'push', source, target, ...flags)
@@ -73,7 +75,7 @@ async function resume(size) {
     await sleep(100)
     const first = relay.bytes
     relay.reset()
-    await using client = await connect(`xfer://127.0.0.1:${relay.port}`)
+    const client = await connect(`xfer://127.0.0.1:${relay.port}`)
     await client.list()
     relay.reset()
     const startMs = performance.now()
@@ -85,6 +87,7 @@ async function resume(size) {
         `${twice} bytes came twice or were no bytes of the file, ${(twice / EXTENT_BYTES).toFixed(2)} extents`,
     )
     await client.remove('copy')
+    await client.close()
   }
   relay.close()
   await stop(server)
@@ -143,6 +146,6 @@ function generate(size) {
 }
 
 function median(figures) {
-  const sorted = figures.toSorted((a, b) => a - b)
+  const sorted = [...figures].sort((a, b) => a - b)
   return Math.round(sorted[Math.floor(sorted.length / 2)])
 }
