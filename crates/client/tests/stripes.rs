@@ -289,10 +289,10 @@ fn a_transfer_without_resume_starts_over_when_all_its_connections_break() {
 }
 
 /// Pushes until the network has carried about half, and is down. What was carried.
-fn push_half(rig: &Rig, source: &Path, streams: usize) -> u64 {
+fn push_half(rig: &Rig, spec: PushSpec) -> u64 {
     rig.relay.state.down_after.store(LARGE as u64 / 2, Ordering::SeqCst);
     let client = rig.client();
-    let pushing = begin(&client, push_of(source, streams, true)).unwrap();
+    let pushing = begin(&client, spec).unwrap();
     while !rig.relay.state.down.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_millis(1));
     }
@@ -307,11 +307,12 @@ fn push_half(rig: &Rig, source: &Path, streams: usize) -> u64 {
 
 #[test]
 fn a_later_push_sends_only_what_an_earlier_one_did_not() {
-    for (streams, again) in [(1, 1), (4, 4), (4, 1), (1, 4)] {
+    for (streams, again, durable) in [(1, 1, false), (4, 4, true), (4, 1, false), (1, 4, true)] {
         let rig = Rig::new();
         let source = rig.file("source", LARGE);
-        let carried = push_half(&rig, &source, streams);
-        let receipt = push(&rig.client(), push_of(&source, again, true)).unwrap();
+        let spec = |streams| PushSpec { durable, ..push_of(&source, streams, true) };
+        let carried = push_half(&rig, spec(streams));
+        let receipt = push(&rig.client(), spec(again)).unwrap();
         rig.has(&source, "file");
         let resumed = receipt.resumed_bytes;
         assert_eq!(receipt.bytes, LARGE as u64);
@@ -328,7 +329,7 @@ fn a_later_push_sends_only_what_an_earlier_one_did_not() {
 fn a_later_push_to_a_later_server_sends_only_what_an_earlier_one_did_not() {
     let rig = Rig::new();
     let source = rig.file("source", LARGE);
-    push_half(&rig, &source, 2);
+    push_half(&rig, push_of(&source, 2, true));
     let Rig { server, root, local, .. } = rig;
     drop(server);
     let server = Server::start(config(root.path())).unwrap();
@@ -377,7 +378,7 @@ fn a_push_that_waits_for_its_server_can_be_cancelled() {
 fn a_source_that_changed_meanwhile_starts_over() {
     let rig = Rig::new();
     let source = rig.file("source", LARGE);
-    push_half(&rig, &source, 2);
+    push_half(&rig, push_of(&source, 2, true));
     let file = fs::File::options().write(true).open(&source).unwrap();
     let modified = file.metadata().unwrap().modified().unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"changed", 0).unwrap();
