@@ -29,9 +29,11 @@ test('a file goes there and back, and the figures are on stdout', async (t) => {
   t.deepEqual(Object.keys(figures), [
     'files',
     'bytes',
+    'resumed_bytes',
     'seconds',
     'mb_per_s',
     'digest',
+    'write_paths',
     'clients',
     'cpu_s',
     'max_rss_bytes',

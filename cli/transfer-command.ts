@@ -24,7 +24,8 @@ export const transferFlags = {
     default: 1,
     min: 1,
     helpValue: 'N',
-    description: 'connections that share out the files of a tree',
+    description:
+      'connections that share out the files of a tree, and the parts of large files that are pushed',
   }),
   digest: Flags.option({ options: ['crc64nvme', 'blake3', 'none'] as const })({
     default: 'crc64nvme',
@@ -110,9 +111,17 @@ function transferOptions(flags: TransferFlags): TransferOptions {
   }
 }
 
-function figures({ files, bytes, seconds, digest, writePaths }: Receipt) {
-  const mb_per_s = seconds > 0 ? bytes / 1e6 / seconds : 0
-  return { files, bytes, seconds, mb_per_s, digest: digest ?? null, write_paths: writePaths }
+function figures({ files, bytes, resumedBytes, seconds, digest, writePaths }: Receipt) {
+  const mb_per_s = seconds > 0 ? (bytes - resumedBytes) / 1e6 / seconds : 0
+  return {
+    files,
+    bytes,
+    resumed_bytes: resumedBytes,
+    seconds,
+    mb_per_s,
+    digest: digest ?? null,
+    write_paths: writePaths,
+  }
 }
 
 /** Of this process: what the transfer cost. */
@@ -121,7 +130,9 @@ function usage() {
   return { cpu_s: (userCPUTime + systemCPUTime) / 1e6, max_rss_bytes: maxRSS * 1024 }
 }
 
-function summary(verb: string, { files, bytes, seconds, digest }: Receipt): string {
-  const speed = seconds > 0 ? ` in ${seconds.toFixed(2)} s, ${formatRate(bytes / seconds)}` : ''
-  return `${verb} ${formatCount(files, 'file')}, ${formatBytes(bytes)}${speed}${digest ? ` (${digest})` : ''}`
+function summary(verb: string, { files, bytes, resumedBytes, seconds, digest }: Receipt): string {
+  const resumed = resumedBytes > 0 ? `, ${formatBytes(resumedBytes)} of it there already,` : ''
+  const rate = formatRate((bytes - resumedBytes) / seconds)
+  const speed = seconds > 0 ? ` in ${seconds.toFixed(2)} s, ${rate}` : ''
+  return `${verb} ${formatCount(files, 'file')}, ${formatBytes(bytes)}${resumed}${speed}${digest ? ` (${digest})` : ''}`
 }

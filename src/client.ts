@@ -25,7 +25,7 @@ export interface CallOptions {
 export interface TransferOptions extends CallOptions {
   /** Transfers this many copies at once, each under its own name: `{n}` in the name, or `.0`, `.1` … after it. */
   clients?: number
-  /** Connections that share out the files of one tree. */
+  /** Connections that share out the files of one tree; a push shares out the parts of large files, too. */
   streams?: number
   /** `crc64nvme` unless given; `none` leaves only the checks of TCP. */
   digest?: 'crc64nvme' | 'blake3' | 'none'
@@ -40,6 +40,11 @@ export interface TransferOptions extends CallOptions {
 }
 
 export interface PushOptions extends TransferOptions {
+  /**
+   * Goes on where a push of the same files to the same place was cut off, whatever ended it, and leaves behind what the next
+   * one can go on with. A file that changed meanwhile starts over. Not with `blake3`, whose parts do not combine.
+   */
+  resume?: boolean
   /** Sends from one shared mapping of the file instead of reading it. */
   mmap?: boolean
 }

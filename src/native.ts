@@ -41,6 +41,7 @@ export interface RawReceipt {
   directories: number
   links: number
   bytes: number
+  resumedBytes: number
   skipped: number
   digest?: string
   seconds: number
@@ -63,6 +64,7 @@ export interface RawCompletion {
 
 export interface RawProgress {
   bytes: number
+  resumedBytes: number
   totalBytes: number
   files: number
   totalFiles: number
@@ -104,6 +106,7 @@ export interface RawServerEvent {
 export interface RawTransferOptions {
   clients?: number
   streams?: number
+  resume?: boolean
   mmap?: boolean
   digest?: 'crc64nvme' | 'blake3' | 'none'
   durable?: boolean

@@ -4,6 +4,8 @@ import type { Receipt } from './receipt.js'
 /** How far a transfer is. */
 export interface Progress {
   bytes: number
+  /** How many of the bytes the server had already; they don't count for the rate. */
+  resumedBytes: number
   /** Bytes to transfer; undefined until the whole tree has been walked. */
   total: number | undefined
   files: number
@@ -25,10 +27,11 @@ export class Meter {
   }
 
   sample(raw: RawProgress): Progress {
-    const bytesPerSecond = this.#rate(performance.now(), raw.bytes)
+    const bytesPerSecond = this.#rate(performance.now(), raw.bytes - raw.resumedBytes)
     const total = raw.totalKnown ? raw.totalBytes : undefined
     return {
       bytes: raw.bytes,
+      resumedBytes: raw.resumedBytes,
       total,
       files: raw.files,
       totalFiles: raw.totalKnown ? raw.totalFiles : undefined,
@@ -48,13 +51,14 @@ export class Meter {
 }
 
 /** The last progress of a transfer that succeeded. */
-export function completed({ bytes, files, seconds }: Receipt): Progress {
+export function completed({ bytes, resumedBytes, files, seconds }: Receipt): Progress {
   return {
     bytes,
+    resumedBytes,
     total: bytes,
     files,
     totalFiles: files,
-    bytesPerSecond: perSecond(bytes, seconds),
+    bytesPerSecond: perSecond(bytes - resumedBytes, seconds),
     secondsLeft: 0,
   }
 }

@@ -8,6 +8,8 @@ export interface Receipt {
   directories: number
   links: number
   bytes: number
+  /** How many of the bytes the server had already, from a push that was cut off. */
+  resumedBytes: number
   /** What is neither file nor folder nor link, and was left out. */
   skipped: number
   /** Of a single file: the algorithm and the value in hex, as in `crc64nvme:9a1b…`. */

@@ -13,6 +13,7 @@ export class Push extends TransferCommand {
   static override examples = [
     '<%= config.bin %> push movie.mkv xfer://nas/films/',
     '<%= config.bin %> push photos xfer://nas/backup --exclude "*.tmp" --streams 4',
+    '<%= config.bin %> push disk.img xfer://nas/images/ --resume --streams 4',
     '<%= config.bin %> push disk.img "xfer://nas/copies/{n}.img" --clients 10 --json',
   ]
   static override args = {
@@ -29,6 +30,10 @@ export class Push extends TransferCommand {
     }),
   }
   static override flags = {
+    resume: Flags.boolean({
+      description:
+        'go on where an earlier push of the same files was cut off, and let a later one go on with this; a file that changed starts over',
+    }),
     mmap: Flags.boolean({ description: 'send from one shared mapping of the file instead of reading it' }),
     ...transferFlags,
   }
@@ -37,7 +42,7 @@ export class Push extends TransferCommand {
     const { args, flags } = await this.parse(Push)
     const { server, paths } = parseAddresses([args.target])
     return this.transfer('pushed', server, flags, (client, options) =>
-      client.push(args.source, paths[0] ?? '', { ...options, mmap: flags.mmap }),
+      client.push(args.source, paths[0] ?? '', { ...options, mmap: flags.mmap, resume: flags.resume }),
     )
   }
 }

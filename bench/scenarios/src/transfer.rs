@@ -87,7 +87,8 @@ impl Pair {
             digest: DigestAlgorithm::Crc64Nvme,
             mapped: false,
         };
-        let spec = PushSpec { sources, clients: 1, streams: 1, durable: false, dry_run: false };
+        let spec =
+            PushSpec { sources, clients: 1, streams: 1, durable: false, resume: false, dry_run: false };
         wait(|on_end| self.client.push(spec, on_end))
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use xferd_wire::{
     Committed, Decoder, Digest, DigestAlgorithm, Entries, Entry, EntryKind, ErrorCode, ErrorReply,
     FileHeader, Frame, Get, Hello, Identity, Item, List, MakeDir, Mtime, Put, RemotePath, Remove, Rename,
-    SetAttributes, encode,
+    SetAttributes, Sharing, WritePath, encode,
 };
 
 use crate::Outcome;
@@ -53,6 +53,7 @@ pub(crate) fn put_of(path: RemotePath, size: u64) -> Put {
     Put {
         path,
         size: Some(size),
+        sharing: Sharing::Alone,
         durable: false,
         digest: DigestAlgorithm::Crc64Nvme,
         mode: 0o644,
@@ -84,7 +85,7 @@ fn frames() -> Result<Vec<Frame>, Box<dyn std::error::Error>> {
         Frame::Put(put_of(path()?, 4096)),
         Frame::Digest(digest),
         Frame::Commit { size: 4096 },
-        Frame::Committed(Committed { size: 4096, digest }),
+        Frame::Committed(Committed { size: 4096, write_path: WritePath::Cached, digest }),
         Frame::Get(Get { path: path()?, start: 0, end: None, digest: DigestAlgorithm::Crc64Nvme }),
         Frame::File(FileHeader { size: 4096, start: 0, end: 4096, mode: 0o644, mtime }),
         Frame::End,

@@ -13,7 +13,7 @@ use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
 use crate::ask::{Answer, Ask, Withdrawal};
 use crate::dispatcher::Dispatcher;
 use crate::job::{Job, Receipt};
-use crate::push::{Copy, Push};
+use crate::push::{Copy, Manner, Push};
 use crate::read::{self, Reader};
 use crate::sources::{Found, SOURCES_MAX, SharedFiles, Sources, Walk};
 use crate::survey::{PullSpec, Survey};
@@ -52,8 +52,10 @@ pub struct PushSpec {
     pub sources: Sources,
     /// Copies, each under its own name, 1 to [`CLIENTS_MAX`].
     pub clients: usize,
-    /// Connections that share out one copy's files, 1 to [`STREAMS_MAX`].
+    /// Connections that share out one copy's files, and the extents of its large ones, 1 to [`STREAMS_MAX`].
     pub streams: usize,
+    /// Whether an earlier push that was cut off is gone on with, and a later one may go on with this.
+    pub resume: bool,
     /// Whether each file is synced before it is acknowledged.
     pub durable: bool,
     /// Find out what would be pushed, and push nothing.
@@ -125,12 +127,17 @@ impl Client {
         spec: PushSpec,
         on_end: impl FnOnce(Result<Receipt, Failure>) + Send + 'static,
     ) -> Result<Arc<Job>, Failure> {
-        let PushSpec { sources, clients, streams, durable, dry_run } = spec;
+        let PushSpec { sources, clients, streams, resume, durable, dry_run } = spec;
         check_counts(sources.paths.len(), clients, streams)?;
         if !sources.into_target && (sources.paths.len() > 1 || (sources.target.is_root() && clients > 1)) {
             return Err(wrong("several sources need a directory as their target; end it with /".into()));
         }
         let digest = sources.digest;
+        if resume && digest == DigestAlgorithm::Blake3 {
+            let message =
+                "a push cannot be resumed with the digest blake3, whose parts do not combine; take crc64nvme";
+            return Err(wrong(message.into()));
+        }
         let sources = Arc::new(sources);
         let shared_files = SharedFiles::default();
         let walk =
@@ -144,7 +151,8 @@ impl Client {
         let mut tickets = tickets.into_iter();
         for copy in 0..clients {
             job.search();
-            let copy = Copy::new(walk(copy), streams, digest, durable);
+            let manner = Manner { digest, durable, streams, resume };
+            let copy = Copy::new(walk(copy), self.dispatcher.clone(), manner);
             for ticket in tickets.by_ref().take(streams) {
                 self.dispatcher.assign(Push::new(ticket, copy.clone()));
             }

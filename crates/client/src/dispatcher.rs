@@ -20,9 +20,22 @@ impl Dispatcher {
     /// Has `task` done on an idle connection, or a new one. If there is no room for it, it is dropped and says so to
     /// whoever asked for it.
     pub(crate) fn assign(&self, task: impl Task + 'static) {
-        let fresh = ClientSession::new(self.address, self.patience);
-        if !self.mailbox.dispatch(Assignment(Box::new(task)), self.address, fresh) {
-            tracing::warn!("a task was dropped: too many are waiting");
-        }
+        warn_unless(self.mailbox.dispatch(Assignment(Box::new(task)), self.address, self.session()));
+    }
+
+    /// The same once `delay` has passed.
+    pub(crate) fn assign_after(&self, delay: Duration, task: impl Task + 'static) {
+        let assignment = Assignment(Box::new(task));
+        warn_unless(self.mailbox.dispatch_after(delay, assignment, self.address, self.session()));
+    }
+
+    fn session(&self) -> ClientSession {
+        ClientSession::new(self.address, self.patience)
+    }
+}
+
+fn warn_unless(is_dispatched: bool) {
+    if !is_dispatched {
+        tracing::warn!("a task was dropped: too many are waiting");
     }
 }

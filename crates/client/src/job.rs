@@ -25,6 +25,8 @@ pub struct Receipt {
     pub bytes: u64,
     /// The ways those files took to the disk they are on now.
     pub write_paths: WritePathCounts,
+    /// How many of them the server had already, from an earlier transfer.
+    pub resumed_bytes: u64,
     /// Entries left out because they are neither files nor directories nor links.
     pub skipped: u64,
     /// The digest, if all transferred files are copies of one.
@@ -49,8 +51,10 @@ pub struct FileFailure {
 /// How far a transfer has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransferProgress {
-    /// Bytes handed to the kernel, or stored.
+    /// Bytes handed to the kernel, or stored, or there already.
     pub bytes: u64,
+    /// How many of them the server had already, from an earlier transfer.
+    pub resumed_bytes: u64,
     /// Bytes found so far.
     pub total_bytes: u64,
     /// Files acknowledged.
@@ -67,6 +71,7 @@ type OnEnd = Box<dyn FnOnce(Result<Receipt, Failure>) + Send>;
 pub struct Job {
     cancelled: AtomicBool,
     bytes: AtomicU64,
+    resumed_bytes: AtomicU64,
     total_bytes: AtomicU64,
     files: AtomicU64,
     total_files: AtomicU64,
@@ -100,6 +105,7 @@ impl Job {
         Arc::new(Self {
             cancelled: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
+            resumed_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(0),
             files: AtomicU64::new(0),
             total_files: AtomicU64::new(0),
@@ -114,6 +120,7 @@ impl Job {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         TransferProgress {
             bytes: read(&self.bytes),
+            resumed_bytes: read(&self.resumed_bytes),
             total_bytes: read(&self.total_bytes),
             files: read(&self.files),
             total_files: read(&self.total_files),
@@ -161,6 +168,22 @@ impl Job {
     /// Bytes have moved.
     pub(crate) fn moved(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that have moved are not there any more.
+    pub(crate) fn unmoved(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes were there already.
+    pub(crate) fn resumed(&self, bytes: u64) {
+        self.resumed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.lock().receipt.resumed_bytes += bytes;
+    }
+
+    /// Makes its connections look at what they share.
+    pub(crate) fn nudge(&self) {
+        self.mailbox.nudge();
     }
 
     /// A file is stored.

@@ -14,6 +14,7 @@ mod read;
 mod selection;
 mod session;
 mod sources;
+mod stripe;
 mod survey;
 mod task;
 mod write;

@@ -132,10 +132,10 @@ impl Task for Pull {
                 let gathers = begun.is_ok() && incoming.gathering() > 0;
                 if gathers {
                     self.gathering = Some(request);
+                    self.ticket.job().moved(len);
                 } else if begun.is_err() {
                     channel.effects.discard(len);
                 }
-                self.ticket.job().moved(len);
                 self.give_up_if_failed(request, begun, channel)?;
             }
             Frame::Digest(digest) => {
@@ -161,6 +161,7 @@ impl Task for Pull {
                     self.give_up_if_failed(request, staged, channel)?;
                 }
             }
+            TaskEvent::Written(bytes) => self.ticket.job().moved(bytes),
             TaskEvent::Received(request, hasher, result) => {
                 if let Ok((incoming, _)) = self.arriving(request) {
                     let received = incoming.on_received(hasher, result);

@@ -1,19 +1,36 @@
 //! Pushes one copy of what is to be pushed, or one connection's share of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use xferd_engine::{Content, DiskOutcome, Failure, Opened, Outgoing, Progress, send_small};
-use xferd_wire::{Digest, DigestAlgorithm, ErrorReply, Frame, Put, RemotePath, SetAttributes};
+use xferd_engine::{Content, DiskOutcome, EXTENT_BYTES, Failure, Opened, Outgoing, Progress, send_small};
+use xferd_wire::{
+    Digest, DigestAlgorithm, ErrorCode, ErrorReply, FileHeader, Frame, Identity, Put, RemotePath,
+    SetAttributes, Sharing,
+};
 
+use crate::dispatcher::Dispatcher;
 use crate::job::{Job, Ticket};
 use crate::sources::{Supplies, Supply, Walk};
+use crate::stripe::{STRIPE_BYTES_MIN, Step, Stripe, Striper};
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, unexpected};
 
 /// Requests of one connection that wait for an answer: several of the batches that a server stores together, so that it
 /// finds the next one there when it has answered the last.
 const REQUESTS_UNANSWERED_MAX: usize = 1024;
+
+/// Large files of one copy that are open to be sent together; the next one is looked for when there are fewer.
+const STRIPES_MAX: usize = 4;
+
+/// Connections in a row that a share of a copy is tried on in vain, some 30 s in all.
+const RECONNECTS_MAX: u32 = 10;
+
+/// How long the first of them is waited for, which doubles from one to the next, and at most.
+const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(100);
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// With fewer supplies than this the next handful is fetched.
 const SUPPLIES_LOW: usize = 64;
@@ -23,32 +40,100 @@ pub(crate) struct Copy {
     walk: Mutex<Walk>,
     /// Attributes for directories, once everything is in them.
     directories: Mutex<Vec<SetAttributes>>,
+    /// Large files that its connections send together.
+    stripes: Mutex<Vec<Arc<Stripe>>>,
     /// Connections that still push.
     pushing: AtomicUsize,
-    digest: DigestAlgorithm,
-    durable: bool,
+    dispatcher: Dispatcher,
+    manner: Manner,
+}
+
+/// How files are pushed.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    pub(crate) digest: DigestAlgorithm,
+    pub(crate) durable: bool,
+    pub(crate) streams: usize,
+    pub(crate) resume: bool,
+}
+
+impl Manner {
+    /// Whether a file of `size` bytes is sent as a transfer. One extent is proven as a whole or not at all: there is nothing
+    /// to resume in a file of one.
+    fn shares(&self, size: u64) -> bool {
+        let resumable = self.resume && size > EXTENT_BYTES;
+        resumable || (self.streams > 1 && size >= STRIPE_BYTES_MIN)
+    }
+
+    fn announce(&self, path: RemotePath, header: &FileHeader, identity: Identity, sharing: Sharing) -> Put {
+        Put {
+            path,
+            size: Some(header.size),
+            durable: self.durable,
+            digest: self.digest,
+            mode: header.mode,
+            mtime: header.mtime,
+            identity,
+            sharing,
+        }
+    }
 }
 
 impl Copy {
-    pub(crate) fn new(walk: Walk, streams: usize, digest: DigestAlgorithm, durable: bool) -> Arc<Self> {
+    pub(crate) fn new(walk: Walk, dispatcher: Dispatcher, manner: Manner) -> Arc<Self> {
         Arc::new(Self {
             walk: Mutex::new(walk),
             directories: Mutex::default(),
-            pushing: AtomicUsize::new(streams),
-            digest,
-            durable,
+            stripes: Mutex::default(),
+            pushing: AtomicUsize::new(manner.streams),
+            dispatcher,
+            manner,
         })
     }
 
-    fn supply(&self, job: &Job) -> Supplies {
-        let mut supplies = self.walk.lock().unwrap_or_else(PoisonError::into_inner).supply(job);
-        self.directories().append(&mut supplies.directories);
+    /// Finds the next handful. What several connections can send is shared out before anybody learns that there is no more:
+    /// who finds nothing to do does not come back.
+    fn supply(&self, job: &Job, transfers: bool) -> Supplies {
+        let mut walk = lock(&self.walk);
+        let mut supplies = walk.supply(job);
+        lock(&self.directories).append(&mut supplies.directories);
+        if transfers {
+            let ready = std::mem::take(&mut supplies.ready).into_iter();
+            supplies.ready = ready.filter_map(|supply| self.share(supply)).collect();
+        }
         supplies
     }
 
-    fn directories(&self) -> MutexGuard<'_, Vec<SetAttributes>> {
-        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes a file that is sent as a transfer; any other supply comes back.
+    fn share(&self, supply: Supply) -> Option<Supply> {
+        let Supply::File { remote, opened } = supply else { return Some(supply) };
+        if let Content::Large(source) = &opened.content {
+            if self.manner.shares(opened.header.size) {
+                let sharing = if self.manner.resume { Sharing::Resumable } else { Sharing::Shared };
+                let put = self.manner.announce(remote.clone(), &opened.header, opened.identity, sharing);
+                if let Some(stripe) = Stripe::new(put, source.clone()) {
+                    lock(&self.stripes).push(Arc::new(stripe));
+                    return None;
+                }
+            }
+        }
+        Some(Supply::File { remote, opened })
     }
+
+    /// The largest file that a connection can help with.
+    fn join(&self, channel: &mut Channel<'_>) -> Option<Striper> {
+        let mut stripes = lock(&self.stripes).clone();
+        stripes.sort_by_key(|stripe| Reverse(stripe.size()));
+        stripes.iter().find_map(|stripe| stripe.join(channel))
+    }
+
+    fn has_stripes(&self) -> bool {
+        !lock(&self.stripes).is_empty()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection's share.
@@ -60,6 +145,13 @@ pub(crate) struct Push {
     exhausted: bool,
     unanswered: HashMap<u32, Asked>,
     sending: Option<(u32, Outgoing)>,
+    striper: Option<Striper>,
+    /// Requests that were given up, and not answered yet.
+    detaching: HashSet<u32>,
+    /// Connections that this share was on in vain since something of it was acknowledged.
+    attempts: u32,
+    /// Nothing is begun any more: it goes on after a while, perhaps on another connection.
+    resting: bool,
     /// Its share is pushed.
     finishing: bool,
     /// It was the last to finish, so it gives directories their attributes.
@@ -81,12 +173,35 @@ enum AskedKind {
 
 impl Task for Push {
     fn start(&mut self, channel: &mut Channel<'_>) -> Result<Course, Failure> {
-        channel.check_digest(self.copy.digest)?;
+        channel.check_digest(self.copy.manner.digest)?;
+        if self.copy.manner.resume && !channel.transfers {
+            let message = "the server cannot resume; update it, or push without --resume (resume: true)";
+            return Err(Failure::new(ErrorCode::Unsupported, message));
+        }
         self.advance(channel)
     }
 
     fn on_frame(&mut self, request: u32, frame: Frame, channel: &mut Channel<'_>) -> Result<Course, Failure> {
+        if let Some(striper) = self.striper.as_mut().filter(|striper| striper.request() == request) {
+            let step = match frame {
+                Frame::Have(have) => {
+                    let step = striper.on_have(have, self.ticket.job(), channel)?;
+                    if striper.has_gained() {
+                        self.attempts = 0;
+                    }
+                    step
+                }
+                Frame::Committed(committed) => striper.on_committed(committed)?,
+                Frame::Error(reply) => striper.on_refused(reply.into()),
+                _ => return Err(unexpected(&frame)),
+            };
+            self.on_step(step, channel)?;
+            return self.advance(channel);
+        }
         match frame {
+            // What was on its way when the request was given up.
+            Frame::Have(_) if self.detaching.contains(&request) => {}
+            Frame::Error(_) if self.detaching.remove(&request) => {}
             Frame::Committed(committed) => {
                 let Some(Asked { path, kind: AskedKind::File { bytes, digest } }) =
                     self.unanswered.remove(&request)
@@ -113,6 +228,22 @@ impl Task for Push {
     fn on_event(&mut self, event: TaskEvent, channel: &mut Channel<'_>) -> Result<Course, Failure> {
         match event {
             TaskEvent::Worked(_, ClientOutcome::Supplied(supplies)) => self.on_supplied(supplies)?,
+            TaskEvent::Worked(request, ClientOutcome::Disk(outcome)) if self.stripes(request) => {
+                let step = match (&mut self.striper, outcome) {
+                    (Some(striper), DiskOutcome::Hashed(result)) => striper.on_hashed(result, channel),
+                    (Some(striper), DiskOutcome::Verified(result)) => striper.on_verified(result, channel),
+                    _ => Step::Going,
+                };
+                self.on_step(step, channel)?;
+            }
+            TaskEvent::SourceShort(request) if self.stripes(request) => {
+                if let Some(step) = self.striper.as_ref().map(Striper::on_source_short) {
+                    self.on_step(step, channel)?;
+                }
+            }
+            TaskEvent::Nudged if self.striper.as_ref().is_some_and(|it| it.stripe().is_over()) => {
+                self.part(true, channel);
+            }
             TaskEvent::Worked(request, ClientOutcome::Disk(outcome)) => {
                 let progress = match (self.outgoing(request), outcome) {
                     (Some(outgoing), DiskOutcome::Hashed(result)) => {
@@ -123,9 +254,13 @@ impl Task for Push {
                 };
                 self.on_progress(progress, channel)?;
             }
-            TaskEvent::Sent(request) => {
+            TaskEvent::Sent(request, bytes) => {
                 let progress = match self.outgoing(request) {
-                    Some(outgoing) => outgoing.on_sent(channel.effects),
+                    Some(outgoing) => {
+                        let progress = outgoing.on_sent(bytes, channel.effects);
+                        self.ticket.job().moved(bytes);
+                        progress
+                    }
                     None => Progress::Moving,
                 };
                 self.on_progress(progress, channel)?;
@@ -137,7 +272,11 @@ impl Task for Push {
                 };
                 self.on_progress(progress, channel)?;
             }
-            TaskEvent::Worked(..) | TaskEvent::Received(..) | TaskEvent::Drained | TaskEvent::Nudged => {}
+            TaskEvent::Worked(..)
+            | TaskEvent::Written(..)
+            | TaskEvent::Received(..)
+            | TaskEvent::Drained
+            | TaskEvent::Nudged => {}
         }
         self.advance(channel)
     }
@@ -147,7 +286,12 @@ impl Task for Push {
     }
 
     fn fail(&mut self, failure: Failure) {
-        self.ticket.end(Err(failure));
+        if let Some(mut striper) = self.striper.take() {
+            striper.leave();
+            self.ticket.job().nudge();
+        }
+        let result = self.outlive(failure);
+        self.ticket.end(result);
     }
 }
 
@@ -161,9 +305,104 @@ impl Push {
             exhausted: false,
             unanswered: HashMap::new(),
             sending: None,
+            striper: None,
+            detaching: HashSet::new(),
+            attempts: 0,
+            resting: false,
             finishing: false,
             is_last: false,
         }
+    }
+
+    /// Whether `request` is about the file that it helps with.
+    fn stripes(&self, request: u32) -> bool {
+        self.striper.as_ref().is_some_and(|striper| striper.request() == request)
+    }
+
+    /// What becomes of its share if the connection is gone: another takes it up, unless there was more than extents on it,
+    /// which are known to be there or not, or it has been tried too often.
+    fn outlive(&mut self, failure: Failure) -> Result<(), Failure> {
+        use ErrorCode::{Busy, ConnectionLost, ConnectionRefused, ShuttingDown, Timeout};
+        let is_passing =
+            matches!(failure.code, Busy | ConnectionLost | ConnectionRefused | ShuttingDown | Timeout);
+        let is_bare = self.unanswered.is_empty() && !self.fetching && !self.finishing;
+        if !is_passing || !is_bare || !self.copy.has_stripes() {
+            return Err(failure);
+        }
+        if self.attempts < RECONNECTS_MAX {
+            self.hand_on();
+            return Ok(());
+        }
+        let others = self.copy.pushing.fetch_sub(1, Ordering::SeqCst) - 1;
+        if others > 0 && self.supplies.is_empty() { Ok(()) } else { Err(failure) }
+    }
+
+    /// Has its share taken up again after a while.
+    fn hand_on(&mut self) {
+        let mut heir = Self::new(self.ticket.job().ticket(), self.copy.clone());
+        heir.supplies = std::mem::take(&mut self.supplies);
+        heir.exhausted = self.exhausted;
+        heir.attempts = self.attempts + 1;
+        let pause = RECONNECT_PAUSE_MIN.saturating_mul(1 << self.attempts.min(16)).min(RECONNECT_PAUSE_MAX);
+        self.copy.dispatcher.assign_after(pause, heir);
+    }
+
+    /// Sees what became of the file it helps with.
+    fn on_step(&mut self, step: Step, channel: &mut Channel<'_>) -> Result<(), Failure> {
+        let Some(striper) = &self.striper else { return Ok(()) };
+        let stripe = striper.stripe().clone();
+        match step {
+            Step::Going => return Ok(()),
+            Step::Idle { is_open } => self.part(is_open, channel),
+            Step::Rest => {
+                self.part(true, channel);
+                self.resting = true;
+            }
+            Step::Refused(_) if self.attempts < RECONNECTS_MAX => {
+                self.part(false, channel);
+                self.resting = true;
+            }
+            Step::Refused(failure) => return self.fail_stripe(&stripe, failure, false, channel),
+            Step::Stored(committed) => {
+                self.ticket.job().stored_file(committed);
+                self.end_stripe(&stripe);
+                self.part(false, channel);
+            }
+            Step::Failed { failure, is_open } => {
+                return self.fail_stripe(&stripe, failure, is_open, channel);
+            }
+        }
+        Ok(())
+    }
+
+    /// The file cannot be stored. Only the first who finds out tells.
+    fn fail_stripe(
+        &mut self,
+        stripe: &Arc<Stripe>,
+        failure: Failure,
+        is_open: bool,
+        channel: &mut Channel<'_>,
+    ) -> Result<(), Failure> {
+        let is_first = !stripe.is_over();
+        self.end_stripe(stripe);
+        self.part(is_open, channel);
+        if is_first { self.ticket.job().file_failed(stripe.path().as_str(), failure) } else { Ok(()) }
+    }
+
+    /// Helps no more with the file; if the request for it is open, it is given up.
+    fn part(&mut self, is_open: bool, channel: &mut Channel<'_>) {
+        let Some(mut striper) = self.striper.take() else { return };
+        striper.leave();
+        self.ticket.job().nudge();
+        if is_open {
+            channel.effects.send(striper.request(), &Frame::Cancel);
+            self.detaching.insert(striper.request());
+        }
+    }
+
+    fn end_stripe(&self, stripe: &Arc<Stripe>) {
+        stripe.end();
+        lock(&self.copy.stripes).retain(|other| !Arc::ptr_eq(other, stripe));
     }
 
     fn outgoing(&mut self, request: u32) -> Option<&mut Outgoing> {
@@ -173,6 +412,8 @@ impl Push {
     /// Pushes on while the connection takes it.
     fn advance(&mut self, channel: &mut Channel<'_>) -> Result<Course, Failure> {
         while self.sending.is_none()
+            && self.striper.is_none()
+            && !self.resting
             && !channel.effects.is_congested()
             && self.unanswered.len() < REQUESTS_UNANSWERED_MAX
         {
@@ -181,16 +422,32 @@ impl Push {
                 None => break,
             }
         }
-        if self.supplies.len() < SUPPLIES_LOW && !self.exhausted && !self.fetching {
+        let has_room = self.supplies.len() < SUPPLIES_LOW && lock(&self.copy.stripes).len() < STRIPES_MAX;
+        if has_room && !self.exhausted && !self.fetching && !self.resting {
             self.fetching = true;
             let (copy, job) = (self.copy.clone(), self.ticket.job().clone());
             let key = channel.number();
-            channel.effects.work(key, move || ClientOutcome::Supplied(copy.supply(&job)));
+            let transfers = channel.transfers;
+            channel.effects.work(key, move || ClientOutcome::Supplied(copy.supply(&job, transfers)));
+        }
+        let is_free = self.sending.is_none() && self.striper.is_none() && self.supplies.is_empty();
+        if is_free && !self.resting {
+            self.striper = self.copy.join(channel);
+            if self.striper.is_some() {
+                self.ticket.job().begin();
+            }
+        }
+        let is_bare = self.striper.is_none() && self.detaching.is_empty() && self.unanswered.is_empty();
+        if self.resting && is_bare && !self.fetching {
+            self.hand_on();
+            self.ticket.end(Ok(()));
+            return Ok(Course::Finished);
         }
         let is_quiet = self.exhausted
             && self.supplies.is_empty()
             && self.sending.is_none()
-            && self.unanswered.is_empty();
+            && is_bare
+            && !self.copy.has_stripes();
         if !is_quiet {
             return Ok(Course::Running);
         }
@@ -207,7 +464,7 @@ impl Push {
     /// Gives directories their attributes, the innermost first: what is written into one changes its time. False if all
     /// have theirs.
     fn set_attributes(&mut self, channel: &mut Channel<'_>) -> bool {
-        let mut directories = self.copy.directories();
+        let mut directories = lock(&self.copy.directories);
         let first = directories.len().saturating_sub(REQUESTS_UNANSWERED_MAX);
         for attributes in directories.drain(first..).rev() {
             let path = attributes.path.clone();
@@ -220,6 +477,9 @@ impl Push {
     fn on_supplied(&mut self, supplies: Supplies) -> Result<(), Failure> {
         self.fetching = false;
         self.exhausted = supplies.exhausted;
+        if self.copy.has_stripes() {
+            self.ticket.job().nudge();
+        }
         self.supplies.extend(supplies.ready);
         for failed in supplies.failures {
             self.ticket.job().file_failed(&failed.path, failed.failure)?;
@@ -247,15 +507,8 @@ impl Push {
     fn push_file(&mut self, path: RemotePath, opened: Opened, channel: &mut Channel<'_>) {
         let Opened { header, identity, content } = opened;
         let bytes = header.size;
-        let request = channel.request(&Frame::Put(Put {
-            path: path.clone(),
-            size: Some(bytes),
-            durable: self.copy.durable,
-            digest: self.copy.digest,
-            mode: header.mode,
-            mtime: header.mtime,
-            identity,
-        }));
+        let put = self.copy.manner.announce(path.clone(), &header, identity, Sharing::Alone);
+        let request = channel.request(&Frame::Put(put));
         let digest = match content {
             Content::Small(content, digest) => {
                 send_small(request, 0, &content, digest, channel.effects);
@@ -272,9 +525,6 @@ impl Push {
     }
 
     fn on_progress(&mut self, progress: Progress, channel: &mut Channel<'_>) -> Result<(), Failure> {
-        if let Some((_, outgoing)) = &mut self.sending {
-            self.ticket.job().moved(outgoing.take_moved_bytes());
-        }
         if matches!(progress, Progress::Moving) {
             return Ok(());
         }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use xferd_engine::{Effects, End, Event, Failure, Session};
-use xferd_wire::{Decoder, DigestAlgorithm, ErrorCode, Frame, Framed, Hello, Item, VERSION, choose_version};
+use xferd_wire::{
+    Decoder, DigestAlgorithm, ErrorCode, Frame, Framed, Hello, Item, TRANSFERS, VERSION, choose_version,
+};
 
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent};
 
@@ -25,6 +27,7 @@ pub(crate) struct ClientSession {
     decoder: Decoder,
     phase: Phase,
     digests: Vec<DigestAlgorithm>,
+    transfers: bool,
     next_request: u32,
     task: Option<Box<dyn Task>>,
     /// The server was silent and was asked for a sign of life.
@@ -128,7 +131,8 @@ impl Session for ClientSession {
             Event::Closed(end) => return self.on_closed(end),
             Event::Worked { key, outcome } => TaskEvent::Worked(key, outcome),
             Event::Received { key, hasher, result } => TaskEvent::Received(key, hasher, result),
-            Event::Sent { key } => TaskEvent::Sent(key),
+            Event::Written { bytes, .. } => TaskEvent::Written(bytes),
+            Event::Sent { key, bytes } => TaskEvent::Sent(key, bytes),
             Event::SourceShort { key } => TaskEvent::SourceShort(key),
             Event::Drained => TaskEvent::Drained,
             Event::Nudged => {
@@ -141,6 +145,10 @@ impl Session for ClientSession {
         if self.phase != Phase::Hello {
             self.drive(effects, |task, channel| task.on_event(event, channel));
         }
+    }
+
+    fn is_wanted(Assignment(task): &Assignment) -> bool {
+        !task.is_cancelled()
     }
 
     fn wants_bytes(&self) -> bool {
@@ -169,6 +177,7 @@ impl ClientSession {
             decoder: Decoder::new(),
             phase: Phase::Hello,
             digests: Vec::new(),
+            transfers: false,
             next_request: 1,
             task: None,
             pinged: false,
@@ -185,6 +194,7 @@ impl ClientSession {
             return self.give_up(Failure::new(ErrorCode::Version, message), effects);
         }
         self.digests.clone_from(&theirs.digests);
+        self.transfers = theirs.can(TRANSFERS);
         self.phase = Phase::Open;
         self.drive(effects, |task, channel| task.start(channel));
     }
@@ -224,7 +234,8 @@ impl ClientSession {
         step: impl FnOnce(&mut dyn Task, &mut Channel<'_>) -> Result<Course, Failure>,
     ) {
         let Some(task) = &mut self.task else { return };
-        let mut channel = Channel { effects, next_request: &mut self.next_request, digests: &self.digests };
+        let (digests, transfers) = (&self.digests, self.transfers);
+        let mut channel = Channel { effects, next_request: &mut self.next_request, digests, transfers };
         match step(task.as_mut(), &mut channel) {
             Ok(Course::Running) => {}
             Ok(Course::Finished) => {

@@ -29,10 +29,12 @@ impl From<DiskOutcome> for ClientOutcome {
 pub(crate) enum TaskEvent {
     /// Work came back.
     Worked(u32, ClientOutcome),
+    /// So many more bytes of an extent are in their file.
+    Written(u64),
     /// An extent was put into its file.
     Received(u32, Option<xferd_store::Hasher>, std::io::Result<()>),
-    /// An extent has left.
-    Sent(u32),
+    /// So many more bytes of an extent have left.
+    Sent(u32, u64),
     /// The source of an extent ended early.
     SourceShort(u32),
     /// The peer has read most of what was queued.
@@ -96,6 +98,8 @@ pub(crate) struct Channel<'a> {
     pub(crate) effects: &'a mut Effects<ClientOutcome>,
     pub(crate) next_request: &'a mut u32,
     pub(crate) digests: &'a [DigestAlgorithm],
+    /// Whether the server knows of shared and resumable puts.
+    pub(crate) transfers: bool,
 }
 
 impl Channel<'_> {

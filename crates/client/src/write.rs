@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xferd_engine::{Failure, Mailbox};
 use xferd_store::Hasher;
 use xferd_wire::limits::EXTENT_BYTES_MAX;
-use xferd_wire::{Digest, DigestAlgorithm, ErrorCode, Frame, Identity, Mtime, Put, RemotePath};
+use xferd_wire::{Digest, DigestAlgorithm, ErrorCode, Frame, Identity, Mtime, Put, RemotePath, Sharing};
 
 use crate::session::{CLIENT_CLOSED, ClientSession};
 use crate::task::{Channel, Course, Task, TaskEvent, unexpected};
@@ -139,6 +139,7 @@ impl Task for Write {
             mode: self.spec.mode,
             mtime: self.spec.mtime,
             identity: Identity::default(),
+            sharing: Sharing::Alone,
         }));
         let on_open = self.shared.lock().on_open.take();
         if let Some(on_open) = on_open {

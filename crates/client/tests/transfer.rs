@@ -94,6 +94,7 @@ fn push_of(sources: &[&Path], target: &str) -> PushSpec {
         },
         clients: 1,
         streams: 1,
+        resume: false,
         durable: false,
         dry_run: false,
     }

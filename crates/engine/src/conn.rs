@@ -270,7 +270,7 @@ impl<S: Session> Conn<S> {
         self.moved = now;
         match self.outbox.on_done(result, rest) {
             Sent::Part => {}
-            Sent::Extent(key) => self.tell(Event::Sent { key }),
+            Sent::Extent { key, bytes } => self.tell(Event::Sent { key, bytes }),
             Sent::SourceShort(key) => self.tell(Event::SourceShort { key }),
             Sent::Broken(error) => self.end(End::Broken(error)),
         }
@@ -282,8 +282,14 @@ impl<S: Session> Conn<S> {
     pub(crate) fn on_written(&mut self, result: io::Result<u32>, now: Instant) {
         self.writes -= 1;
         self.moved = now;
-        if let (Some(intake), Err(error)) = (&mut self.intake, result) {
-            intake.result = Err(error);
+        if let Some(intake) = &mut self.intake {
+            match result {
+                Ok(bytes) => {
+                    let (key, bytes) = (intake.key, bytes.into());
+                    self.tell(Event::Written { key, bytes });
+                }
+                Err(error) => intake.result = Err(error),
+            }
         }
         if self.writes > 0 || self.intake.as_ref().is_none_or(|intake| intake.left > 0) {
             return;
@@ -469,7 +475,10 @@ impl<S: Session> Conn<S> {
     }
 
     fn start_work<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
-        if self.working || self.works.is_empty() {
+        // An extent that was given up in its middle may still be on its way into its file; what is asked for then is to
+        // drop that file, or to let others write to it.
+        let is_abandoned = self.intake.is_none() && self.writes > 0;
+        if self.working || self.works.is_empty() || is_abandoned {
             return;
         }
         self.working = true;

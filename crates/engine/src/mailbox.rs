@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use xferd_os::net::Socket;
@@ -21,6 +22,8 @@ pub(crate) enum Message<S: Session> {
     Adopt(Socket, Box<S>),
     /// Give the command to an idle session, or connect the fresh one and give it to that.
     Dispatch(S::Command, SocketAddr, Box<S>),
+    /// The same, after a while.
+    DispatchAfter(Duration, S::Command, SocketAddr, Box<S>),
 }
 
 /// Sends messages to one shard. Once that has ended they are dropped.
@@ -74,6 +77,18 @@ impl<S: Session> Mailbox<S> {
     #[must_use]
     pub fn dispatch(&self, command: S::Command, address: SocketAddr, fresh: S) -> bool {
         self.post(Message::Dispatch(command, address, Box::new(fresh)))
+    }
+
+    /// Does the same once `delay` has passed, unless the command is [not wanted](Session::is_wanted) any more.
+    #[must_use]
+    pub fn dispatch_after(
+        &self,
+        delay: Duration,
+        command: S::Command,
+        address: SocketAddr,
+        fresh: S,
+    ) -> bool {
+        self.post(Message::DispatchAfter(delay, command, address, Box::new(fresh)))
     }
 
     /// Makes every session look at what it shares with other threads ([`crate::Event::Nudged`]).

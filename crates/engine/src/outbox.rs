@@ -46,10 +46,10 @@ enum Outgoing {
 
 /// What the end of a send means.
 pub(crate) enum Sent {
-    /// More of the same.
+    /// Of other bytes.
     Part,
-    /// An extent has left.
-    Extent(u32),
+    /// So many bytes of an extent have left.
+    Extent { key: u32, bytes: u64 },
     /// The extent's source ended early.
     SourceShort(u32),
     /// The connection is gone.
@@ -144,7 +144,7 @@ impl Outbox {
             Some(Outgoing::Extent { key, offset, left, .. }) => {
                 *offset += moved;
                 *left = left.saturating_sub(moved);
-                if *left == 0 { (true, Sent::Extent(*key)) } else { (false, Sent::Part) }
+                (*left == 0, Sent::Extent { key: *key, bytes: moved })
             }
             Some(Outgoing::Zeros { left }) => {
                 *left = left.saturating_sub(moved);
@@ -228,11 +228,22 @@ mod tests {
         rig.outbox.push_bytes(b"cd".to_vec());
         rig.outbox.push_extent(7, rig.source.clone(), 100, 5);
         rig.outbox.push_bytes(b"e".to_vec());
-        for expected in ["abcd more=true", "d more=true", "file 100+5", "file 103+2", "e more=false"] {
+        let all = [
+            ("abcd more=true", 0),
+            ("d more=true", 0),
+            ("file 100+5", 3),
+            ("file 103+2", 2),
+            ("e more=false", 0),
+        ];
+        for (expected, of_extent) in all {
             assert!(!rig.outbox.is_empty());
             let (what, sent) = rig.send(3);
             assert_eq!(what, expected);
-            assert_eq!(matches!(sent, Sent::Extent(7)), expected == "file 103+2");
+            match sent {
+                Sent::Extent { key, bytes } => assert_eq!((key, bytes), (7, of_extent)),
+                Sent::Part => assert_eq!(of_extent, 0),
+                _ => panic!("it went well"),
+            }
         }
         assert!(rig.outbox.is_empty());
         assert_eq!((rig.outbox.queued_bytes(), rig.outbox.held_bytes), (0, 0));
@@ -243,7 +254,7 @@ mod tests {
     fn an_extent_whose_file_is_short_is_filled_up_with_zeros() {
         let mut rig = Rig::new();
         rig.outbox.push_extent(7, rig.source.clone(), 0, ZEROS_BYTES + 5);
-        assert!(matches!(rig.send(2), (_, Sent::Part)));
+        assert!(matches!(rig.send(2), (_, Sent::Extent { key: 7, bytes: 2 })));
         let _: Op<()> = rig.outbox.next_op(rig.sock).unwrap();
         let short = rig.outbox.on_done(Err(io::ErrorKind::UnexpectedEof.into()), None);
         assert!(matches!(short, Sent::SourceShort(7)));

@@ -1,6 +1,5 @@
 //! One file on its way out: what a client does for a put and a server for a get.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use xferd_os::Mapping;
@@ -11,12 +10,13 @@ use crate::disk::DiskOutcome;
 use crate::failure::Failure;
 use crate::session::{Effects, SendSource};
 
-/// Bytes per extent. A source that shrinks is noticed after at most this much padding, and a cancelled transfer stops
-/// after at most this much; at gigabytes a second a frame header per 4 MiB costs nothing.
-const EXTENT_BYTES: u64 = 16 << 20;
+/// Bytes per extent. A source that shrinks is noticed after at most this much padding, a cancelled transfer stops after
+/// little more, and after an accident at most this much of each connection is sent again; at gigabytes a second a frame
+/// header per 8 MiB costs nothing.
+pub const EXTENT_BYTES: u64 = 8 << 20;
 
-/// Extents queued ahead, so that the socket never waits for the session.
-const EXTENTS_AHEAD: usize = 2;
+/// The next extent is queued while this much of the last one is left, so that the socket never waits for the session.
+const AHEAD_BYTES: u64 = 1 << 20;
 
 /// How far the digest may be ahead of what has left: far enough that it is never waited for, not so far that a peer who
 /// asks for a large file and does not read it has it hashed for nothing.
@@ -43,7 +43,13 @@ impl OpenSource {
         Self { source, mapping, digest, start, end }
     }
 
-    fn send_source(&self) -> SendSource {
+    /// The file itself.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Where its bytes are sent from.
+    pub fn send_source(&self) -> SendSource {
         match &self.mapping {
             Some(mapping) => SendSource::Mapping(mapping.clone()),
             None => SendSource::File(self.source.file()),
@@ -71,10 +77,8 @@ pub struct Outgoing {
     key: u32,
     open: Arc<OpenSource>,
     at: u64,
-    /// Lengths of the extents that have not left yet.
-    queued: VecDeque<u64>,
-    /// Bytes that have left and were not yet counted.
-    moved: u64,
+    /// Bytes of announced extents that have not left yet.
+    queued: u64,
     digest: Option<Digest>,
     /// Bytes this one has had hashed; those who send the same file may have had more.
     hashed: u64,
@@ -94,8 +98,7 @@ impl Outgoing {
             key,
             at: open.start,
             open,
-            queued: VecDeque::new(),
-            moved: 0,
+            queued: 0,
             digest: None,
             hashed: 0,
             hashing: false,
@@ -111,14 +114,13 @@ impl Outgoing {
         self.at - self.open.start
     }
 
-    /// Bytes that have left since this was last asked.
-    pub fn take_moved_bytes(&mut self) -> u64 {
-        std::mem::take(&mut self.moved)
-    }
-
-    /// An extent has left.
-    pub fn on_sent<O: From<DiskOutcome> + 'static>(&mut self, effects: &mut Effects<O>) -> Progress {
-        self.moved += self.queued.pop_front().unwrap_or_default();
+    /// So many more bytes have left.
+    pub fn on_sent<O: From<DiskOutcome> + 'static>(
+        &mut self,
+        bytes: u64,
+        effects: &mut Effects<O>,
+    ) -> Progress {
+        self.queued = self.queued.saturating_sub(bytes);
         self.fill(effects);
         self.hash(effects);
         self.conclude(effects)
@@ -159,7 +161,7 @@ impl Outgoing {
     }
 
     fn hash<O: From<DiskOutcome> + 'static>(&mut self, effects: &mut Effects<O>) {
-        let left = self.sent_bytes() - self.queued.iter().sum::<u64>();
+        let left = self.sent_bytes() - self.queued;
         if self.hashing || self.digest.is_some() || self.hashed > left + HASHED_AHEAD_BYTES {
             return;
         }
@@ -170,16 +172,16 @@ impl Outgoing {
     }
 
     fn fill<O>(&mut self, effects: &mut Effects<O>) {
-        while self.queued.len() < EXTENTS_AHEAD && self.at < self.open.end {
+        while self.queued < AHEAD_BYTES && self.at < self.open.end {
             let len = (self.open.end - self.at).min(EXTENT_BYTES);
             effects.send_extent(self.key, self.open.send_source(), self.at, len);
             self.at += len;
-            self.queued.push_back(len);
+            self.queued += len;
         }
     }
 
     fn conclude<O: From<DiskOutcome> + 'static>(&mut self, effects: &mut Effects<O>) -> Progress {
-        if self.queued.is_empty() && self.at == self.open.end && self.digest.is_some() && !self.verifying {
+        if self.queued == 0 && self.at == self.open.end && self.digest.is_some() && !self.verifying {
             self.verifying = true;
             let open = self.open.clone();
             effects.work(self.key, move || DiskOutcome::Verified(open.source.verify_unchanged()).into());
@@ -190,6 +192,7 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::fs::OpenOptions;
 
     use tempfile::TempDir;
@@ -201,6 +204,9 @@ mod tests {
     use crate::session::Effect;
 
     const SIZE: u64 = 3 * EXTENT_BYTES + 5;
+
+    /// Bytes that leave at a time.
+    const PART_BYTES: u64 = 300_000;
 
     /// A large file in a directory, opened from `start` on.
     fn open(start: u64) -> (TempDir, Arc<OpenSource>) {
@@ -225,17 +231,18 @@ mod tests {
                 match effect {
                     Effect::SendExtent { key: 7, offset, len, .. } => {
                         extents.push((offset, len));
-                        leaving += 1;
+                        leaving += len;
                     }
                     Effect::Work { key: 7, work } => works.push_back(work),
                     Effect::Send(_) => {}
                     _ => panic!("nothing else is to be done"),
                 }
             }
-            assert!(leaving <= EXTENTS_AHEAD);
+            assert!(leaving < EXTENT_BYTES + AHEAD_BYTES);
             let progress = if leaving > 0 {
-                leaving -= 1;
-                outgoing.on_sent(&mut effects)
+                let bytes = leaving.min(PART_BYTES);
+                leaving -= bytes;
+                outgoing.on_sent(bytes, &mut effects)
             } else {
                 if let Some(change) = change.take() {
                     change();

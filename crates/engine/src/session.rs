@@ -40,6 +40,11 @@ pub trait Session: Send + 'static {
     /// Learns what happened.
     fn on_event(&mut self, event: Event<Self::Outcome, Self::Command>, effects: &mut Effects<Self::Outcome>);
 
+    /// Whether a command that waits for its time is still to be carried out. Asked after each [`Event::Nudged`].
+    fn is_wanted(_command: &Self::Command) -> bool {
+        true
+    }
+
     /// Whether bytes would be taken now. While this is false nothing is read, and the peer feels it.
     fn wants_bytes(&self) -> bool;
 
@@ -67,6 +72,13 @@ pub enum Event<O, C> {
         /// What it brought.
         outcome: O,
     },
+    /// So many more bytes of the extent are in the file.
+    Written {
+        /// The key given to [`Effects::receive`].
+        key: u32,
+        /// How many.
+        bytes: u64,
+    },
     /// All bytes of the extent are in the file, or could not be written; its bytes were taken off the stream anyway.
     Received {
         /// The key given to [`Effects::receive`].
@@ -76,12 +88,14 @@ pub enum Event<O, C> {
         /// Why writing failed, if it did.
         result: io::Result<()>,
     },
-    /// The last byte of the extent was handed to the kernel.
+    /// So many more bytes of the extent were handed to the kernel.
     Sent {
         /// The key given to [`Effects::send_extent`].
         key: u32,
+        /// How many.
+        bytes: u64,
     },
-    /// The source ended before the extent did; zeros are filling it up, and [`Event::Sent`] will not follow.
+    /// The source ended before the extent did; zeros are filling it up, and are not counted by [`Event::Sent`].
     SourceShort {
         /// The key given to [`Effects::send_extent`].
         key: u32,

@@ -1,6 +1,6 @@
 //! Runs sessions on a reactor: performs their effects, tells them what happened.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 use xferd_os::net::{Listener, Socket};
-use xferd_reactor::{Carried, Done, Driver, LISTENERS_MAX, ListenerRef, Op, Timers, Wait};
+use xferd_reactor::{Carried, Done, Driver, LISTENERS_MAX, ListenerRef, Op, TimerId, Timers, Wait};
 
 use crate::conn::Conn;
 use crate::flights::{ConnKey, Flights, Kind};
@@ -28,6 +28,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 /// Commands that may wait for a connection.
 const BACKLOG_COMMANDS_MAX: usize = 4096;
+
+/// Commands that may wait for their time.
+const DELAYED_COMMANDS_MAX: usize = 4096;
 
 /// What becomes of an accepted connection.
 pub type OnAccept = Box<dyn FnMut(Socket, SocketAddr) + Send>;
@@ -71,6 +74,8 @@ pub struct Shard<S: Session, D: Driver<Batch<S::Outcome>>> {
     /// Idle sessions, newest last; entries may be stale.
     idle: Vec<ConnKey>,
     backlog: VecDeque<(S::Command, SocketAddr, S)>,
+    /// Commands that wait for their time.
+    delayed: HashMap<TimerId, (S::Command, SocketAddr, S)>,
     alarms: Timers<Alarm>,
     checking_silence: bool,
     load: Arc<Load>,
@@ -82,6 +87,7 @@ pub struct Shard<S: Session, D: Driver<Batch<S::Outcome>>> {
 enum Alarm {
     CheckSilence,
     Accept(ListenerRef),
+    Dispatch,
 }
 
 impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
@@ -99,7 +105,8 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             on_accept: None,
             idle: Vec::new(),
             backlog: VecDeque::new(),
-            alarms: Timers::new(LISTENERS_MAX + 1),
+            delayed: HashMap::new(),
+            alarms: Timers::new(LISTENERS_MAX + 1 + DELAYED_COMMANDS_MAX),
             checking_silence: false,
             load,
             draining: false,
@@ -172,8 +179,8 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             for key in self.flights.take_starved() {
                 self.with(key, |_| {});
             }
-            while let Some(alarm) = self.alarms.expire(now) {
-                self.on_alarm(alarm, now);
+            while let Some((timer, alarm)) = self.alarms.expire(now) {
+                self.on_alarm(timer, alarm, now);
             }
         }
         Ok(())
@@ -189,14 +196,32 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             match message {
                 Message::Adopt(socket, session) => self.adopt(socket, *session, now),
                 Message::Dispatch(command, address, fresh) => self.dispatch(command, address, *fresh, now),
+                Message::DispatchAfter(delay, command, address, fresh) => {
+                    if self.delayed.len() < DELAYED_COMMANDS_MAX && !self.draining {
+                        if let Some(timer) = self.alarms.set(now + delay, Alarm::Dispatch) {
+                            self.delayed.insert(timer, (command, address, *fresh));
+                        }
+                    }
+                }
             }
         }
         if self.mailbox.take_nudge() {
             self.for_each(|conn| conn.tell(Event::Nudged));
+            let alarms = &mut self.alarms;
+            self.delayed.retain(|timer, (command, ..)| {
+                let is_wanted = S::is_wanted(command);
+                if !is_wanted {
+                    alarms.cancel(*timer);
+                }
+                is_wanted
+            });
         }
         if self.mailbox.is_draining() && !self.draining {
             self.draining = true;
             self.backlog.clear();
+            for (timer, _) in self.delayed.drain() {
+                self.alarms.cancel(timer);
+            }
             for listener in std::mem::take(&mut self.listeners) {
                 self.flights.driver.unlisten(listener);
             }
@@ -362,7 +387,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         self.flights.submit(NOBODY, Kind::Accept(listener), Op::Accept(listener));
     }
 
-    fn on_alarm(&mut self, alarm: Alarm, now: Instant) {
+    fn on_alarm(&mut self, timer: TimerId, alarm: Alarm, now: Instant) {
         match alarm {
             Alarm::CheckSilence => {
                 self.for_each(|conn| conn.check_silence(now));
@@ -373,6 +398,11 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             }
             Alarm::Accept(listener) if self.listeners.contains(&listener) => self.submit_accept(listener),
             Alarm::Accept(_) => {}
+            Alarm::Dispatch => {
+                if let Some((command, address, fresh)) = self.delayed.remove(&timer) {
+                    self.dispatch(command, address, fresh, now);
+                }
+            }
         }
     }
 }

@@ -83,6 +83,7 @@ impl TryFrom<RawClientOptions> for xferd_client::Config {
 pub struct RawTransferOptions {
     pub clients: Option<u32>,
     pub streams: Option<u32>,
+    pub resume: Option<bool>,
     pub mmap: Option<bool>,
     pub digest: Option<String>,
     pub durable: Option<bool>,
@@ -109,6 +110,7 @@ impl RawTransferOptions {
             },
             clients: self.clients.unwrap_or(1) as usize,
             streams: self.streams.unwrap_or(1) as usize,
+            resume: self.resume.unwrap_or(false),
             durable: self.durable.unwrap_or(false),
             dry_run: self.dry_run.unwrap_or(false),
         })

@@ -87,6 +87,7 @@ pub struct RawReceipt {
     pub directories: f64,
     pub links: f64,
     pub bytes: f64,
+    pub resumed_bytes: f64,
     pub skipped: f64,
     pub digest: Option<String>,
     pub seconds: f64,
@@ -120,6 +121,7 @@ impl From<Receipt> for RawReceipt {
             directories: receipt.directories as f64,
             links: receipt.links as f64,
             bytes: receipt.bytes as f64,
+            resumed_bytes: receipt.resumed_bytes as f64,
             skipped: receipt.skipped as f64,
             digest: receipt.digest.map(|digest| digest.to_string()),
             seconds: receipt.elapsed.as_secs_f64(),
@@ -170,6 +172,7 @@ impl From<Completion> for RawCompletion {
 #[allow(missing_docs)]
 pub struct RawProgress {
     pub bytes: f64,
+    pub resumed_bytes: f64,
     pub total_bytes: f64,
     pub files: f64,
     pub total_files: f64,
@@ -180,6 +183,7 @@ impl From<TransferProgress> for RawProgress {
     fn from(progress: TransferProgress) -> Self {
         Self {
             bytes: progress.bytes as f64,
+            resumed_bytes: progress.resumed_bytes as f64,
             total_bytes: progress.total_bytes as f64,
             files: progress.files as f64,
             total_files: progress.total_files as f64,

@@ -105,6 +105,20 @@ impl Dir {
         Ok(rustix::fs::openat(&self.fd, component(name.as_ref())?, flags, mode_of(mode))?.into())
     }
 
+    /// Opens the file `name` for reading and writing.
+    ///
+    /// # Errors
+    /// What `open(2)` says: `ELOOP` (`EMLINK` on FreeBSD) if it is a link; [`Refusal::NotAFile`].
+    pub fn open_file_for_writing(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        // NONBLOCK is for pipes, which would block the open; regular files ignore it.
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.fd, component(name.as_ref())?, flags, Mode::empty())?.into();
+        if crate::file::attributes(&file)?.kind != Kind::File {
+            return Err(Refusal::NotAFile.into());
+        }
+        Ok(file)
+    }
+
     /// Creates a file without a name for reading and writing; it vanishes with its last descriptor unless
     /// [`Dir::link_unnamed`] names it. The umask applies to `mode`. `None` where that is not supported.
     ///

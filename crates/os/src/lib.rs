@@ -4,6 +4,7 @@
 //! Linux mechanism has a portable sibling with the same observable behaviour; `--cfg xferd_portable` selects the
 //! siblings on Linux too, so that one machine tests both.
 
+mod boot;
 pub mod dir;
 pub mod file;
 mod limit;
@@ -13,6 +14,7 @@ pub mod net;
 mod refusal;
 pub mod sink;
 
+pub use boot::boot_id;
 pub use dir::{Dir, DirEntries, DirEntry};
 pub use file::{Attributes, Kind, Timestamp};
 pub use limit::raise_descriptor_limit;

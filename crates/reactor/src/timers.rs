@@ -48,9 +48,9 @@ impl<K: Copy> Timers<K> {
 
     /// Takes the earliest timer that has expired by `now`. Call it until it answers `None`; timers may be set and
     /// cancelled in between.
-    pub fn expire(&mut self, now: Instant) -> Option<K> {
+    pub fn expire(&mut self, now: Instant) -> Option<(TimerId, K)> {
         let earliest = self.pending.first_entry()?;
-        (earliest.key().deadline <= now).then(|| earliest.remove())
+        (earliest.key().deadline <= now).then(|| earliest.remove_entry())
     }
 }
 
@@ -73,7 +73,8 @@ mod tests {
         }
         assert_eq!(timers.next_deadline(), Some(after(start, 10)));
         assert_eq!(timers.expire(after(start, 9)), None);
-        let expired: String = std::iter::from_fn(|| timers.expire(after(start, 20))).collect();
+        let expired: String =
+            std::iter::from_fn(|| timers.expire(after(start, 20))).map(|(_, key)| key).collect();
         assert_eq!(expired, "abc");
         assert_eq!(timers.next_deadline(), Some(after(start, 30)));
     }
@@ -86,7 +87,7 @@ mod tests {
         assert_eq!(timers.cancel(first), Some(1));
         assert_eq!(timers.cancel(first), None);
         assert!(timers.set(start, 2).is_some());
-        assert_eq!(timers.expire(start), Some(2));
+        assert_eq!(timers.expire(start).map(|(_, key)| key), Some(2));
         assert_eq!(timers.expire(start), None);
         assert_eq!(timers.next_deadline(), None);
     }
@@ -98,7 +99,7 @@ mod tests {
         assert!(timers.set(start, 'a').is_some());
         assert!(timers.set(start, 'b').is_some());
         assert!(timers.set(start, 'c').is_none());
-        assert_eq!(timers.expire(start), Some('a'));
+        assert_eq!(timers.expire(start).map(|(_, key)| key), Some('a'));
         assert!(timers.set(start, 'c').is_some());
     }
 }

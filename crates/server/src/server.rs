@@ -140,7 +140,12 @@ impl Server {
             .map(|listener| listener.local_addr().map_err(|error| Failure::io("listening", &error)))
             .collect::<Result<Vec<_>, _>>()?;
 
-        let shared = Arc::new(Shared { store, patience: config.patience, log: Log::default() });
+        let shared = Arc::new(Shared {
+            store,
+            patience: config.patience,
+            log: Log::default(),
+            transfers: Arc::default(),
+        });
         let start_failed = |error: io::Error| Failure::io("cannot start the server's threads", &error);
         let pool = match config.workers {
             0 => None,

@@ -9,13 +9,14 @@ use xferd_engine::{
     Content, DiskOutcome, Effects, End, Event, Failure, Incoming, Opened, Outgoing, Progress, Session,
     Wanted, send_small,
 };
-use xferd_store::{FileAttributes, Listed, Listing, Store, StoreError};
+use xferd_store::{FileAttributes, Listed, Listing, Staging, Store, StoreError};
 use xferd_wire::{
-    Committed, Decoder, Entries, Entry, ErrorCode, Frame, Framed, Get, Hello, Item, List, Put, RemotePath,
-    VERSION, choose_version,
+    Committed, Decoder, Entries, Entry, ErrorCode, Frame, Framed, Get, Have, Hello, Item, List, Put,
+    RemotePath, Sharing, TransferId, VERSION, choose_version,
 };
 
 use crate::log::{HappeningKind, Log};
+use crate::transfers::{Attachment, Proven, Transfers};
 
 /// Files of one connection that may be arriving side by side, each with a staging file of its own.
 pub const PUTS_ARRIVING_MAX: usize = 16;
@@ -38,6 +39,8 @@ pub struct Patience {
     pub hello: Duration,
     /// In the middle of a request.
     pub request: Duration,
+    /// In the middle of what another connection would send as well, or in its place.
+    pub contested: Duration,
     /// Between requests.
     pub idle: Duration,
 }
@@ -47,6 +50,7 @@ impl Default for Patience {
         Self {
             hello: Duration::from_secs(10),
             request: Duration::from_secs(60),
+            contested: Duration::from_secs(5),
             idle: Duration::from_secs(600),
         }
     }
@@ -58,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) patience: Patience,
     pub(crate) log: Log,
+    pub(crate) transfers: Arc<Transfers>,
 }
 
 /// One connection.
@@ -67,6 +72,8 @@ pub struct ServerSession {
     decoder: Decoder,
     phase: Phase,
     puts: HashMap<u32, Arriving>,
+    /// Requests that are attached to a transfer.
+    attached: HashMap<u32, Attachment>,
     /// The put whose extent is being gathered from the stream.
     gathering: Option<u32>,
     /// The put whose staging file is being made: nothing is read meanwhile.
@@ -118,6 +125,10 @@ struct Committing {
 
 /// A request that is being worked on.
 enum Waiting {
+    /// The staging file of a shared put is being made, or what there is of it looked for.
+    Attaching {
+        path: RemotePath,
+    },
     Get {
         path: RemotePath,
     },
@@ -140,6 +151,10 @@ enum Waiting {
 pub enum ServerOutcome {
     /// A step of a put or a get.
     Disk(DiskOutcome),
+    /// A shared put became a transfer.
+    Attached(Result<Attachment, Failure>),
+    /// An extent of a transfer counts.
+    Recorded(Result<Have, Failure>),
     /// A file to be sent was opened.
     Opened(Result<Opened, StoreError>),
     /// The next part of a listing; an empty one is the end.
@@ -200,14 +215,17 @@ impl Session for ServerSession {
             Event::Connected => self.shared.log.record(self.peer, HappeningKind::Accepted),
             Event::Worked { key, outcome } => self.on_worked(key, outcome, effects),
             Event::Received { key, hasher, result } => {
-                if let Some(Arriving { incoming, .. }) = self.puts.get_mut(&key) {
+                if let Some(attachment) = self.attached.get_mut(&key) {
+                    let proven = attachment.on_received(hasher, result);
+                    self.on_proven(key, proven, effects);
+                } else if let Some(Arriving { incoming, .. }) = self.puts.get_mut(&key) {
                     let received = incoming.on_received(hasher, result);
                     self.refuse_if_failed(key, received, effects);
                 }
             }
-            Event::Sent { key } => {
+            Event::Sent { key, bytes } => {
                 let progress = match &mut self.sending {
-                    Some((request, outgoing)) if *request == key => outgoing.on_sent(effects),
+                    Some((request, outgoing)) if *request == key => outgoing.on_sent(bytes, effects),
                     _ => return,
                 };
                 self.on_progress(progress, effects);
@@ -248,7 +266,7 @@ impl Session for ServerSession {
                 return;
             }
             Event::Command(never) => match never {},
-            Event::Nudged => {}
+            Event::Written { .. } | Event::Nudged => {}
         }
         self.close_if_done(effects);
     }
@@ -270,6 +288,7 @@ impl Session for ServerSession {
             Phase::Hello | Phase::Refusing => patience.hello,
             Phase::Draining if self.is_quiet() => GOODBYE_PATIENCE,
             _ if self.is_quiet() => patience.idle,
+            _ if self.attached.values().any(Attachment::is_contested) => patience.contested,
             _ => patience.request,
         }
     }
@@ -288,6 +307,7 @@ impl ServerSession {
             decoder: Decoder::new(),
             phase: Phase::Hello,
             puts: HashMap::new(),
+            attached: HashMap::new(),
             gathering: None,
             staging: None,
             committing: HashMap::new(),
@@ -310,12 +330,16 @@ impl ServerSession {
 
     fn is_open(&self, request: u32) -> bool {
         self.puts.contains_key(&request)
+            || self.attached.contains_key(&request)
             || self.committing.contains_key(&request)
             || self.waiting.contains_key(&request)
     }
 
     fn is_quiet(&self) -> bool {
-        self.puts.is_empty() && self.committing.is_empty() && self.waiting.is_empty()
+        self.puts.is_empty()
+            && self.attached.is_empty()
+            && self.committing.is_empty()
+            && self.waiting.is_empty()
     }
 
     /// Closes once everything that a peer asked for before it ended its stream is answered.
@@ -380,7 +404,10 @@ impl ServerSession {
                 return Ok(());
             }
             Frame::Digest(digest) => {
-                if let Some(Arriving { incoming, .. }) = self.puts.get_mut(&request) {
+                if let Some(attachment) = self.attached.get_mut(&request) {
+                    let announced = attachment.announce(digest);
+                    self.refuse_if_failed(request, announced, effects);
+                } else if let Some(Arriving { incoming, .. }) = self.puts.get_mut(&request) {
                     let checked = incoming.digest(&digest);
                     self.refuse_if_failed(request, checked, effects);
                 }
@@ -408,6 +435,7 @@ impl ServerSession {
         let store = self.shared.store.clone();
         match frame {
             Frame::Put(put) => self.on_put(request, put, effects),
+            Frame::Attach(id) => self.on_attach(request, id, effects),
             Frame::Get(get) => self.on_get(request, get, effects),
             Frame::List(list) => {
                 let path = list.path.clone();
@@ -467,11 +495,16 @@ impl ServerSession {
     }
 
     fn on_put(&mut self, request: u32, put: Put, effects: &mut Fx) {
-        if self.puts.len() >= PUTS_ARRIVING_MAX {
+        if self.puts.len() + self.attached.len() >= PUTS_ARRIVING_MAX {
             let message =
                 format!("{}: more than {PUTS_ARRIVING_MAX} files side by side on one connection", put.path);
             self.answer_failure(request, Some(put.path), Failure::new(ErrorCode::Limit, message), effects);
             return;
+        }
+        if put.sharing != Sharing::Alone {
+            let (store, transfers) = (self.shared.store.clone(), self.shared.transfers.clone());
+            self.waiting.insert(request, Waiting::Attaching { path: put.path.clone() });
+            return effects.work(request, move || ServerOutcome::Attached(transfers.open(&store, put)));
         }
         let gather = !self.puts.values().any(|arriving| arriving.incoming.is_gathered());
         let store = self.shared.store.clone();
@@ -483,7 +516,70 @@ impl ServerSession {
         self.puts.insert(request, Arriving { put, incoming });
     }
 
+    fn on_attach(&mut self, request: u32, id: TransferId, effects: &mut Fx) {
+        if self.puts.len() + self.attached.len() >= PUTS_ARRIVING_MAX {
+            let message = format!("more than {PUTS_ARRIVING_MAX} files side by side on one connection");
+            return self.answer_failure(request, None, Failure::new(ErrorCode::Limit, message), effects);
+        }
+        match self.shared.transfers.attach(id) {
+            Ok(attachment) => self.attach(request, attachment, effects),
+            // The client asks whether it is there; that it is not is no failure of a file.
+            Err(failure) => effects.send(request, &Frame::Error(failure.into_reply())),
+        }
+    }
+
+    fn attach(&mut self, request: u32, attachment: Attachment, effects: &mut Fx) {
+        effects.send(request, &Frame::Have(attachment.have()));
+        self.attached.insert(request, attachment);
+    }
+
+    /// A shared put became a transfer, or did not.
+    fn on_attached(&mut self, request: u32, result: Result<Attachment, Failure>, effects: &mut Fx) {
+        match (self.waiting.remove(&request), result) {
+            (Some(Waiting::Attaching { .. }), Ok(attachment)) => self.attach(request, attachment, effects),
+            (Some(waiting @ Waiting::Attaching { .. }), Err(failure)) => {
+                self.answer_failure(request, Some(waiting.into_path()), failure, effects);
+            }
+            (Some(cancelled), result) => {
+                self.waiting.insert(request, cancelled);
+                self.answer_cancelled(request, effects);
+                drop_on_worker(request, result, effects);
+            }
+            (None, result) => drop_on_worker(request, result, effects),
+        }
+    }
+
+    /// An extent of a transfer has come, and is right or not.
+    fn on_proven(&mut self, request: u32, proven: Result<Proven, Failure>, effects: &mut Fx) {
+        match proven {
+            Ok(proven) if proven.blocks() => {
+                effects.work(request, move || ServerOutcome::Recorded(proven.record()));
+            }
+            Ok(proven) => self.on_recorded(request, proven.record(), effects),
+            Err(failure) => self.refuse_if_failed(request, Err(failure), effects),
+        }
+    }
+
+    fn on_recorded(&mut self, request: u32, result: Result<Have, Failure>, effects: &mut Fx) {
+        let Some(attachment) = self.attached.get(&request) else { return };
+        match result {
+            Ok(have) if attachment.is_about(&have) => effects.send(request, &Frame::Have(have)),
+            Ok(_) => {}
+            Err(failure) => self.refuse_if_failed(request, Err(failure), effects),
+        }
+    }
+
     fn on_extent(&mut self, request: u32, offset: u64, len: u64, effects: &mut Fx) {
+        if let Some(attachment) = self.attached.get_mut(&request) {
+            let begun = attachment.extent(request, offset, len, effects);
+            if !matches!(begun, Ok(None)) {
+                effects.discard(len);
+            }
+            if let Ok(Some(have)) = &begun {
+                effects.send(request, &Frame::Have(have.clone()));
+            }
+            return self.refuse_if_failed(request, begun.map(|_| ()), effects);
+        }
         let Some(Arriving { incoming, .. }) = self.puts.get_mut(&request) else {
             return effects.discard(len);
         };
@@ -497,6 +593,13 @@ impl ServerSession {
     }
 
     fn on_commit(&mut self, request: u32, size: u64, effects: &mut Fx) {
+        if let Some(attachment) = self.attached.get_mut(&request) {
+            match attachment.commit(size) {
+                Ok((staging, committed)) => self.commit_transfer(request, staging, committed, effects),
+                Err(failure) => self.refuse_if_failed(request, Err(failure), effects),
+            }
+            return;
+        }
         let Some(Arriving { put, mut incoming }) = self.puts.remove(&request) else { return };
         let attributes = FileAttributes { mode: put.mode, mtime: put.mtime };
         let write_path = incoming.write_path();
@@ -512,7 +615,26 @@ impl ServerSession {
         }
     }
 
+    fn commit_transfer(&mut self, request: u32, staging: Staging, committed: Committed, effects: &mut Fx) {
+        let Some(attachment) = self.attached.remove(&request) else { return };
+        let Put { path, mode, mtime, durable, .. } = attachment.put().clone();
+        self.committing.insert(request, Committing { path, committed });
+        let store = self.shared.store.clone();
+        effects.work(request, move || {
+            drop(attachment);
+            let attributes = FileAttributes { mode, mtime };
+            DiskOutcome::Committed(store.commit(staging, committed.size, &attributes, durable)).into()
+        });
+    }
+
     fn on_cancel(&mut self, request: u32, effects: &mut Fx) {
+        if let Some(attachment) = self.attached.remove(&request) {
+            // One connection less, which is no failure: others may go on, or a later put.
+            let message = format!("{}: detached by the sender", attachment.put().path);
+            let failure = Failure::new(ErrorCode::Aborted, message);
+            effects.send(request, &Frame::Error(failure.into_reply()));
+            return drop_on_worker(request, attachment, effects);
+        }
         let Some(Arriving { put, incoming }) = self.puts.remove(&request) else {
             return self.cancel_waiting(request, effects);
         };
@@ -521,12 +643,13 @@ impl ServerSession {
         drop_on_worker(request, incoming, effects);
     }
 
-    /// Gives up a get or a listing. What changes the tree is about to be done, and stays so.
+    /// Gives up a get, a listing or a shared put. What changes the tree is about to be done, and stays so.
     ///
     /// While a worker is busy with it the request stays open, or its number could be given to another one, which would
     /// get what the worker brings.
     fn cancel_waiting(&mut self, request: u32, effects: &mut Fx) {
-        let (Some(Waiting::Get { path }) | Some(Waiting::List { path, .. })) = self.waiting.get(&request)
+        let Some(Waiting::Get { path } | Waiting::List { path, .. } | Waiting::Attaching { path }) =
+            self.waiting.get(&request)
         else {
             return;
         };
@@ -591,6 +714,8 @@ impl ServerSession {
                 };
                 self.on_progress(progress, effects);
             }
+            ServerOutcome::Attached(result) => self.on_attached(request, result, effects),
+            ServerOutcome::Recorded(result) => self.on_recorded(request, result, effects),
             ServerOutcome::Opened(result) => self.on_opened(request, result, effects),
             ServerOutcome::Listed(result) => self.on_listed(request, result, effects),
             ServerOutcome::Done(result) => {
@@ -737,7 +862,10 @@ impl ServerSession {
     /// A step of a put went wrong: it is answered, and what still comes of it is dropped.
     fn refuse_if_failed(&mut self, request: u32, result: Result<(), Failure>, effects: &mut Fx) {
         let Err(failure) = result else { return };
-        if let Some(Arriving { put, incoming }) = self.puts.remove(&request) {
+        if let Some(attachment) = self.attached.remove(&request) {
+            self.answer_failure(request, Some(attachment.put().path.clone()), failure, effects);
+            drop_on_worker(request, attachment, effects);
+        } else if let Some(Arriving { put, incoming }) = self.puts.remove(&request) {
             self.answer_failure(request, Some(put.path), failure, effects);
             drop_on_worker(request, incoming, effects);
         }
@@ -759,6 +887,9 @@ impl ServerSession {
         for (request, Arriving { incoming, .. }) in self.puts.drain() {
             drop_on_worker(request, incoming, effects);
         }
+        for (request, attachment) in self.attached.drain() {
+            drop_on_worker(request, attachment, effects);
+        }
         effects.close();
     }
 
@@ -772,6 +903,15 @@ impl ServerSession {
 
     /// Gives up the files of which no more will come.
     fn lose_arriving(&mut self, effects: &mut Fx) {
+        for (request, attachment) in std::mem::take(&mut self.attached) {
+            if attachment.is_forsaken() {
+                let path = attachment.put().path.clone();
+                let message = format!("{path}: the last connection that sent it ended before it was whole");
+                let failure = Failure::new(ErrorCode::ConnectionLost, message);
+                self.answer_failure(request, Some(path), failure, effects);
+            }
+            drop_on_worker(request, attachment, effects);
+        }
         for (request, Arriving { put, incoming }) in std::mem::take(&mut self.puts) {
             let message = format!("{}: the connection ended before the file was whole", put.path);
             let failure = Failure::new(ErrorCode::ConnectionLost, message);
@@ -784,9 +924,11 @@ impl ServerSession {
 impl Waiting {
     fn into_path(self) -> RemotePath {
         match self {
-            Self::Get { path } | Self::List { path, .. } | Self::Tree { path } | Self::Cancelled { path } => {
-                path
-            }
+            Self::Attaching { path }
+            | Self::Get { path }
+            | Self::List { path, .. }
+            | Self::Tree { path }
+            | Self::Cancelled { path } => path,
         }
     }
 }
@@ -795,10 +937,10 @@ fn shutting_down() -> Failure {
     Failure::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
 }
 
-/// Giving back the blocks of a large staging file takes the kernel a while.
-fn drop_on_worker(request: u32, incoming: Incoming, effects: &mut Fx) {
+/// Giving back the blocks of a large staging file takes the kernel a while. What is being written to it is written then.
+fn drop_on_worker(request: u32, dropped: impl Send + 'static, effects: &mut Fx) {
     effects.work(request, move || {
-        drop(incoming);
+        drop(dropped);
         DiskOutcome::Dropped.into()
     });
 }

@@ -58,7 +58,7 @@ fn a_malformed_frame_is_answered_under_its_own_number_and_ends_the_connection() 
     each_site(|site| {
         for (what, bytes, request, code) in [
             ("an unknown critical frame", header(0x40, 7, 0), 7, ErrorCode::Unsupported),
-            ("a reserved frame", header(0x16, 7, 16), 7, ErrorCode::Unsupported),
+            ("an unknown frame for putting", header(0x18, 7, 16), 7, ErrorCode::Unsupported),
             ("a flag", [&[0x02, 1, 0, 0][..], &[0; 20]].concat(), 0, ErrorCode::Unsupported),
             ("a put without a body", header(0x10, 7, 0), 7, ErrorCode::Protocol),
             ("a put of 2^63 bytes of body", header(0x10, 7, 1 << 63), 7, ErrorCode::Limit),

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use xferd_wire::{Digest, DigestAlgorithm, RemotePath};
 
 use crate::error::{StoreError, shown};
+use crate::source::Source;
 
 /// Bytes read at a time. They are hashed while they are in the second-level cache, which has at least twice as much on
 /// the processors of these years.
@@ -66,6 +67,13 @@ impl Hasher {
         };
         digest.expect("each algorithm makes digests of its own length")
     }
+}
+
+/// The digest of `bytes`.
+pub fn digest_of(algorithm: DigestAlgorithm, bytes: &[u8]) -> Digest {
+    let mut hasher = Hasher::new(algorithm);
+    hasher.update(bytes);
+    hasher.finish()
 }
 
 impl fmt::Debug for Hasher {
@@ -145,6 +153,24 @@ impl SourceDigest {
     }
 }
 
+impl Source {
+    /// The digest of its bytes `[start, end)`.
+    ///
+    /// # Errors
+    /// [`StoreError::SourceChanged`] if it ends before that.
+    pub fn digest(&self, algorithm: DigestAlgorithm, start: u64, end: u64) -> Result<Digest, StoreError> {
+        let mut hasher = Hasher::new(algorithm);
+        if algorithm != DigestAlgorithm::None {
+            let mut at = start;
+            hash_range(&self.file(), &mut hasher, &mut at, end).map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => self.changed(),
+                _ => self.failed(error),
+            })?;
+        }
+        Ok(hasher.finish())
+    }
+}
+
 /// Takes `[at, end)` of `file` into `hasher` and moves `at` along.
 fn hash_range(file: &File, hasher: &mut Hasher, at: &mut u64, end: u64) -> std::io::Result<()> {
     thread_local! {
@@ -167,12 +193,6 @@ fn hash_range(file: &File, hasher: &mut Hasher, at: &mut u64, end: u64) -> std::
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn digest_of(algorithm: DigestAlgorithm, bytes: &[u8]) -> Digest {
-        let mut hasher = Hasher::new(algorithm);
-        hasher.update(bytes);
-        hasher.finish()
-    }
 
     fn file_of(bytes: &[u8]) -> File {
         let file = tempfile::tempfile().unwrap();

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use xferd_os::Refusal;
-use xferd_wire::{ErrorCode, RemotePath};
+use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
 
 /// Why a store did not do what it was asked. Nothing was changed, unless a variant says otherwise.
 ///
@@ -12,6 +12,20 @@ use xferd_wire::{ErrorCode, RemotePath};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// Another transfer has it.
+    #[error("{path}: is being sent by another connection; try again when that has ended")]
+    Busy {
+        /// The path.
+        path: String,
+    },
+    /// Parts of the digest do not combine to that of the whole, so what there is of a file cannot be gone on with.
+    #[error("{path}: cannot be resumed or shared with the digest {digest}; use crc64nvme or none")]
+    NotResumable {
+        /// The path.
+        path: String,
+        /// The digest.
+        digest: DigestAlgorithm,
+    },
     /// The name is of the kind that unfinished files have.
     #[error("{path}: names like .xferd-0123456789abcdef are for unfinished files; choose another name")]
     Reserved {
@@ -177,6 +191,8 @@ impl StoreError {
             Self::TooDeep { .. } | Self::TooLarge { .. } | Self::TooManyDirectories { .. } => {
                 ErrorCode::Limit
             }
+            Self::Busy { .. } => ErrorCode::Busy,
+            Self::NotResumable { .. } => ErrorCode::Unsupported,
             Self::OutsideRoot { .. } => ErrorCode::OutsideRoot,
             Self::NotFound { .. } => ErrorCode::NotFound,
             Self::Exists { .. } => ErrorCode::Exists,

@@ -9,7 +9,7 @@ use xferd_wire::{Entry, EntryKind, LinkTarget, RemotePath};
 
 use crate::attributes::{entry_kind, mtime_of};
 use crate::error::{StoreError, shown};
-use crate::names::{DEPTH_MAX, admit, is_staging_name};
+use crate::names::{DEPTH_MAX, admit, is_reserved_name};
 use crate::store::{Store, split};
 use crate::walk::{Step, TooManyAhead, Walk};
 
@@ -99,7 +99,7 @@ impl Listing {
         let Some(utf8) = name.to_str() else {
             return Ok(Some(Listed::Skipped(StoreError::NameNotUtf8 { path: shown_name() })));
         };
-        if is_staging_name(utf8) {
+        if is_reserved_name(utf8) {
             return Ok(None);
         }
         let Ok(path) = here.join(utf8) else {

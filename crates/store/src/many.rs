@@ -236,7 +236,9 @@ mod tests {
     #[test]
     fn a_read_only_store_takes_none() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), Options { read_only: true, durable: true }).unwrap();
+        let store =
+            Store::open(directory.path(), Options { read_only: true, durable: true, ..Options::default() })
+                .unwrap();
         for result in store.put_many(&[whole("a", b"x"), whole("d/b", b"x")], false) {
             assert_eq!(result.unwrap_err().code(), ErrorCode::ReadOnly);
         }

@@ -11,12 +11,35 @@ pub const DEPTH_MAX: usize = 256;
 
 const PREFIX: &str = ".xferd-";
 const DIGITS: usize = 16;
+const JOURNAL_SUFFIX: &str = ".journal";
 
 /// A new name for a file that is not complete: `.xferd-` and 16 hexadecimal digits, different each time.
 pub(crate) fn staging_name() -> String {
     // Each RandomState has keys of its own, the first of them from the system's random numbers.
     let random = RandomState::new().build_hasher().finish();
     format!("{PREFIX}{random:016x}")
+}
+
+/// The name under which the file `file_name` is kept while it is not complete and may be resumed: the same each time, and of
+/// the kind that [`staging_name`] makes.
+pub(crate) fn resumable_name(file_name: &str) -> String {
+    let hash = blake3::hash(file_name.as_bytes()).to_hex();
+    format!("{PREFIX}{}", &hash[..DIGITS])
+}
+
+/// The name of the journal that goes with the staging file `staging`.
+pub(crate) fn journal_name(staging: &str) -> String {
+    format!("{staging}{JOURNAL_SUFFIX}")
+}
+
+/// The staging file whose journal has the name `name`.
+pub(crate) fn staging_of_journal(name: &str) -> Option<&str> {
+    name.strip_suffix(JOURNAL_SUFFIX).filter(|staging| is_staging_name(staging))
+}
+
+/// Whether `name` is one that a store keeps for itself.
+pub(crate) fn is_reserved_name(name: &str) -> bool {
+    is_staging_name(name) || staging_of_journal(name).is_some()
 }
 
 /// Whether `name` is one that [`staging_name`] makes.
@@ -31,7 +54,7 @@ pub(crate) fn admit(path: &RemotePath) -> Result<(), StoreError> {
     let mut depth = 0;
     for component in path.components() {
         depth += 1;
-        if is_staging_name(component) {
+        if is_reserved_name(component) {
             return Err(StoreError::Reserved { path: path.to_string() });
         }
     }
@@ -53,6 +76,23 @@ mod tests {
         {
             assert!(!is_staging_name(other), "{other}");
         }
+    }
+
+    #[test]
+    fn a_file_that_may_be_resumed_has_one_hidden_name_and_its_journal_another() {
+        let staging = resumable_name("movie.mkv");
+        assert_eq!(staging, resumable_name("movie.mkv"));
+        assert_ne!(staging, resumable_name("movie.mk"));
+        assert!(is_staging_name(&staging));
+        let journal = journal_name(&staging);
+        assert_eq!(staging_of_journal(&journal), Some(&*staging));
+        assert!(!is_staging_name(&journal) && is_reserved_name(&journal) && is_reserved_name(&staging));
+        for other in
+            ["x.journal", ".journal", ".xferd-0123.journal", ".xferd-0123456789abcdef.journal.journal"]
+        {
+            assert!(!is_reserved_name(other), "{other}");
+        }
+        assert!(admit(&RemotePath::parse(&format!("d/{journal}")).unwrap()).is_err());
     }
 
     #[test]

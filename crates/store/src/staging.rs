@@ -11,21 +11,23 @@ use xferd_wire::{RemotePath, WritePath};
 
 use crate::attributes::FileAttributes;
 use crate::error::{StoreError, shown};
+use crate::journal::Journal;
 use crate::names::staging_name;
 use crate::store::{Store, split};
-use crate::write_path::Chosen;
+use crate::write_path::{Chosen, WritePaths};
 
 /// Before it is complete, nobody but the owner reads a file.
-const STAGING_MODE: u32 = 0o600;
+pub(crate) const STAGING_MODE: u32 = 0o600;
 
 /// A random name of 64 bits that is taken is a coincidence; a second one is a broken system.
-const NAME_ATTEMPTS_MAX: usize = 8;
+pub(crate) const NAME_ATTEMPTS_MAX: usize = 8;
 
 /// A file that is being written and has no place in the tree yet.
 ///
 /// It is on the file system of its target but, where the system can do that, without a name, so that a process that is
 /// killed leaves nothing behind. Elsewhere it has a name that [`Store::list`] hides and is locked, so that
-/// [`Store::sweep`] can tell it from a dead one. Dropping it discards what was written.
+/// [`Store::sweep`] can tell it from a dead one. Dropping it discards what was written, unless it is
+/// [resumable](Store::stage_resumable).
 #[derive(Debug)]
 pub struct Staging {
     way: Chosen,
@@ -34,6 +36,9 @@ pub struct Staging {
     name: Option<String>,
     path: RemotePath,
     size: Option<u64>,
+    /// Dropped before its commit it stays, to be resumed.
+    kept: bool,
+    journal: Option<Box<Journal>>,
 }
 
 impl Staging {
@@ -42,7 +47,52 @@ impl Staging {
             Some(file) => (file, None),
             None => create_locked(&dir, mode).map(|(file, name)| (file, Some(name)))?,
         };
-        Ok(Self { way: Chosen::cached(file), dir, name, path: path.clone(), size })
+        let way = Chosen::cached(file);
+        Ok(Self { way, dir, name, path: path.clone(), size, kept: false, journal: None })
+    }
+
+    /// A file that has the hidden name `name`, and is kept or not when it is dropped.
+    pub(crate) fn named(
+        file: File,
+        dir: Arc<Dir>,
+        name: String,
+        path: &RemotePath,
+        size: u64,
+        kept: bool,
+    ) -> Self {
+        let (way, path) = (Chosen::cached(file), path.clone());
+        Self { way, dir, name: Some(name), path, size: Some(size), kept, journal: None }
+    }
+
+    /// From now on it is kept when it is dropped.
+    pub(crate) fn keep_with(&mut self, journal: Journal) {
+        self.kept = true;
+        self.journal = Some(Box::new(journal));
+    }
+
+    pub(crate) fn journal_mut(&mut self) -> Option<&mut Journal> {
+        self.journal.as_deref_mut()
+    }
+
+    pub(crate) fn path(&self) -> &RemotePath {
+        &self.path
+    }
+
+    /// Chooses the way that what is written takes.
+    pub(crate) fn choose(&mut self, write_paths: &WritePaths) -> Result<(), StoreError> {
+        let file = self.way.sink.file().clone();
+        let failed = |error| StoreError::of(&self.path, error);
+        self.way = write_paths.choose(&self.dir, file, self.size).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Takes room for the announced size.
+    pub(crate) fn preallocate(&self) -> Result<(), StoreError> {
+        let Some(size_bytes) = self.size else { return Ok(()) };
+        file::preallocate(self.file(), size_bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => StoreError::TooLarge { path: self.path.to_string(), size_bytes },
+            _ => StoreError::of(&self.path, error),
+        })
     }
 
     /// Where to write. Its file is open for reading, too.
@@ -55,7 +105,7 @@ impl Staging {
         self.way.path
     }
 
-    fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         self.way.sink.file()
     }
 
@@ -112,7 +162,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Some(name) = &self.name {
+        if let Some(name) = self.name.as_ref().filter(|_| !self.kept) {
             // If that fails, a sweep removes it.
             let _ = self.dir.remove_file(name);
         }
@@ -128,6 +178,16 @@ impl Store {
     /// [`StoreError::NotAFile`] if `path` is a directory, [`StoreError::DiskFull`] if there is no room,
     /// [`StoreError::OutsideRoot`], [`StoreError::NotADirectory`], [`StoreError::TooLarge`].
     pub fn stage(&self, path: &RemotePath, size: Option<u64>) -> Result<Staging, StoreError> {
+        let dir = self.open_for_staging(path, size)?;
+        let staging = Staging::create(Arc::new(dir), path, size, STAGING_MODE);
+        let mut staging = staging.map_err(|error| StoreError::of(path, error))?;
+        staging.choose(&self.write_paths)?;
+        staging.preallocate()?;
+        Ok(staging)
+    }
+
+    /// Opens, or makes, the directory that `path` is in, if a file of `size` bytes may become it.
+    pub(crate) fn open_for_staging(&self, path: &RemotePath, size: Option<u64>) -> Result<Dir, StoreError> {
         self.admit_change(path)?;
         let failed = |error| StoreError::of(path, error);
         let (parent, name) = split(path).ok_or_else(|| StoreError::NotAFile { path: shown(path) })?;
@@ -137,21 +197,11 @@ impl Store {
         let dir = self.open_or_make(&parent).map_err(failed)?;
         match dir.attributes(name) {
             Ok(existing) if existing.kind == Kind::Directory => {
-                return Err(StoreError::NotAFile { path: path.to_string() });
+                Err(StoreError::NotAFile { path: path.to_string() })
             }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            _ => Ok(dir),
         }
-        let mut staging = Staging::create(Arc::new(dir), path, size, STAGING_MODE).map_err(failed)?;
-        let file = staging.way.sink.file().clone();
-        staging.way = self.write_paths.choose(&staging.dir, file, size).map_err(failed)?;
-        if let Some(size_bytes) = size {
-            file::preallocate(staging.file(), size_bytes).map_err(|error| match error.kind() {
-                io::ErrorKind::FileTooLarge => StoreError::TooLarge { path: path.to_string(), size_bytes },
-                _ => failed(error),
-            })?;
-        }
-        Ok(staging)
     }
 
     /// Makes a staged file of `size` bytes visible at its path, atomically replacing a file or a link that is there.
@@ -160,7 +210,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::SizeMismatch`] if the file has another size, or another was announced. On any error the staged
-    /// file is gone; if the last step fails, syncing the directory, the file may be visible nevertheless, whole.
+    /// file is gone, unless it is resumable; if the last step fails, syncing the directory, the file may be visible nevertheless, whole.
     pub fn commit(
         &self,
         staging: Staging,
@@ -210,18 +260,32 @@ impl Store {
     }
 
     /// Gives a complete file its name in `dir`, which is at `parent`.
-    fn publish(&self, staging: Staging, dir: Arc<Dir>, parent: &RemotePath, durable: bool) -> io::Result<()> {
+    fn publish(
+        &self,
+        mut staging: Staging,
+        dir: Arc<Dir>,
+        parent: &RemotePath,
+        durable: bool,
+    ) -> io::Result<()> {
         let durable = durable || self.options.durable;
         if durable {
             staging.sync()?;
         }
+        let journal = staging.journal.take();
         staging.publish(&dir)?;
-        if durable { self.settled.settle(&self.root, parent, dir) } else { Ok(()) }
+        if durable {
+            self.settled.settle(&self.root, parent, dir)?;
+        }
+        // Last of all: without it, what a process that is killed here has done would be sent again.
+        if let Some(journal) = journal {
+            journal.remove();
+        }
+        Ok(())
     }
 }
 
 /// Makes a file with a name that is hidden, locked for as long as it is open.
-fn create_locked(dir: &Dir, mode: u32) -> io::Result<(File, String)> {
+pub(crate) fn create_locked(dir: &Dir, mode: u32) -> io::Result<(File, String)> {
     for _ in 0..NAME_ATTEMPTS_MAX {
         let name = staging_name();
         let created = match dir.create_file(&name, mode) {

@@ -5,11 +5,12 @@ use crate::entry::{Entries, Entry, EntryKind, Mtime};
 use crate::error::{ErrorCode, ErrorReply};
 use crate::fault::Fault;
 use crate::frame::{
-    Committed, FileHeader, Frame, Get, Identity, List, MakeDir, PARENTS, PUT_DURABLE, PUT_SIZED, Put,
-    RECURSIVE, Remove, Rename, SetAttributes, Symlink, TO_END,
+    Committed, FileHeader, Frame, Get, Have, Identity, List, MakeDir, PARENTS, PUT_DURABLE, PUT_RESUMABLE,
+    PUT_SHARED, PUT_SIZED, Put, RECURSIVE, Remove, Rename, Run, SetAttributes, Sharing, Symlink, TO_END,
+    TransferId,
 };
 use crate::header::{EXTENT_OFFSET_BYTES, Header};
-use crate::limits::{ENTRIES_MAX, FILE_BYTES_MAX, MESSAGE_BYTES_MAX, MODE_MAX, NANOSECONDS_MAX};
+use crate::limits::{ENTRIES_MAX, FILE_BYTES_MAX, MESSAGE_BYTES_MAX, MODE_MAX, NANOSECONDS_MAX, RUNS_MAX};
 use crate::link::LinkTarget;
 use crate::opcode;
 use crate::path::{PathError, RemotePath};
@@ -43,6 +44,8 @@ impl Header {
                 digest: read_digest(reader)?,
             }),
             opcode::CANCEL => Frame::Cancel,
+            opcode::ATTACH => Frame::Attach(TransferId(reader.array()?)),
+            opcode::HAVE => Frame::Have(read_have(reader)?),
             opcode::GET => Frame::Get(read_get(reader)?),
             opcode::FILE => Frame::File(read_file_header(reader)?),
             opcode::END => Frame::End,
@@ -98,7 +101,8 @@ fn read_error(reader: &mut Reader<'_>) -> Result<ErrorReply, Fault> {
 }
 
 fn read_put(reader: &mut Reader<'_>) -> Result<Put, Fault> {
-    let flags = read_flags(opcode::PUT, PUT_DURABLE | PUT_SIZED, reader)?;
+    let flags = read_flags(opcode::PUT, PUT_DURABLE | PUT_SIZED | PUT_SHARED | PUT_RESUMABLE, reader)?;
+    let sharing = sharing(flags)?;
     let digest = read_algorithm(reader)?;
     let path = read_path_beneath_root(reader)?;
     let size = match (read_size(reader)?, flags & PUT_SIZED != 0) {
@@ -111,7 +115,40 @@ fn read_put(reader: &mut Reader<'_>) -> Result<Put, Fault> {
     let inode = reader.u64()?;
     let ctime = read_mtime(reader)?;
     let identity = Identity { inode, ctime_s: ctime.seconds, ctime_ns: ctime.nanoseconds };
-    Ok(Put { path, size, durable: flags & PUT_DURABLE != 0, digest, mode, mtime, identity })
+    Ok(Put { path, size, durable: flags & PUT_DURABLE != 0, digest, mode, mtime, identity, sharing })
+}
+
+fn sharing(flags: u16) -> Result<Sharing, Fault> {
+    let is_set = |flag| flags & flag != 0;
+    match (is_set(PUT_SIZED), is_set(PUT_SHARED), is_set(PUT_RESUMABLE)) {
+        (_, false, false) => Ok(Sharing::Alone),
+        (true, true, false) => Ok(Sharing::Shared),
+        (true, true, true) => Ok(Sharing::Resumable),
+        _ => Err(Fault::Sharing),
+    }
+}
+
+fn read_have(reader: &mut Reader<'_>) -> Result<Have, Fault> {
+    let transfer = TransferId(reader.array()?);
+    let (start, end) = (read_size(reader)?, read_size(reader)?);
+    if start > end {
+        return Err(Fault::Range { start, end });
+    }
+    let count = reader.u16()?;
+    if usize::from(count) > RUNS_MAX {
+        return Err(Fault::TooManyRuns { runs: count });
+    }
+    let mut runs: Vec<Run> = Vec::new();
+    for _ in 0..count {
+        let run = Run { offset: reader.u64()?, len: reader.u64()?, crc64: reader.u64()? };
+        let follows = runs.last().is_none_or(|last| last.end() <= run.offset);
+        let run_end = run.offset.checked_add(run.len).filter(|&end| end <= FILE_BYTES_MAX);
+        if run.len == 0 || !follows || run_end.is_none() {
+            return Err(Fault::Run { offset: run.offset, len: run.len });
+        }
+        runs.push(run);
+    }
+    Ok(Have { transfer, start, end, runs })
 }
 
 fn read_extent(body_bytes: u64, reader: &mut Reader<'_>) -> Result<Frame, Fault> {

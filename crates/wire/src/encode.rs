@@ -3,7 +3,9 @@
 use crate::digest::Digest;
 use crate::entry::{Entry, Mtime};
 use crate::error::ErrorReply;
-use crate::frame::{Frame, PARENTS, PUT_DURABLE, PUT_SIZED, Put, RECURSIVE, TO_END};
+use crate::frame::{
+    Frame, Have, PARENTS, PUT_DURABLE, PUT_RESUMABLE, PUT_SHARED, PUT_SIZED, Put, RECURSIVE, Sharing, TO_END,
+};
 use crate::header::{HEADER_BYTES, Header};
 use crate::limits::MESSAGE_BYTES_MAX;
 
@@ -35,6 +37,8 @@ fn write_body(frame: &Frame, out: &mut Vec<u8>) {
             out.push(committed.write_path.id());
             write_digest(&committed.digest, out);
         }
+        Frame::Attach(transfer) => out.extend_from_slice(&transfer.0),
+        Frame::Have(have) => write_have(have, out),
         Frame::Get(get) => {
             write_text(get.path.as_str(), out);
             write_u64(get.start, out);
@@ -90,7 +94,12 @@ fn write_error(reply: &ErrorReply, out: &mut Vec<u8>) {
 }
 
 fn write_put(put: &Put, out: &mut Vec<u8>) {
-    write_u16(flag(PUT_DURABLE, put.durable) | flag(PUT_SIZED, put.size.is_some()), out);
+    let sharing = match put.sharing {
+        Sharing::Alone => 0,
+        Sharing::Shared => PUT_SHARED,
+        Sharing::Resumable => PUT_SHARED | PUT_RESUMABLE,
+    };
+    write_u16(flag(PUT_DURABLE, put.durable) | flag(PUT_SIZED, put.size.is_some()) | sharing, out);
     out.push(put.digest.id());
     write_text(put.path.as_str(), out);
     write_u64(put.size.unwrap_or(0), out);
@@ -98,6 +107,18 @@ fn write_put(put: &Put, out: &mut Vec<u8>) {
     write_mtime(put.mtime, out);
     write_u64(put.identity.inode, out);
     write_mtime(Mtime { seconds: put.identity.ctime_s, nanoseconds: put.identity.ctime_ns }, out);
+}
+
+fn write_have(have: &Have, out: &mut Vec<u8>) {
+    out.extend_from_slice(&have.transfer.0);
+    write_u64(have.start, out);
+    write_u64(have.end, out);
+    write_u16(have.runs.len() as u16, out);
+    for run in &have.runs {
+        write_u64(run.offset, out);
+        write_u64(run.len, out);
+        write_u64(run.crc64, out);
+    }
 }
 
 fn write_entry(entry: &Entry, out: &mut Vec<u8>) {

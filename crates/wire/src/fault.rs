@@ -3,7 +3,7 @@
 use crate::digest::DigestError;
 use crate::error::{ErrorCode, ErrorReply};
 use crate::limits::{
-    ENTRIES_MAX, EXTENT_BYTES_MAX, FILE_BYTES_MAX, HELLO_BODY_BYTES_MAX, MODE_MAX, NAMES_MAX,
+    ENTRIES_MAX, EXTENT_BYTES_MAX, FILE_BYTES_MAX, HELLO_BODY_BYTES_MAX, MODE_MAX, NAMES_MAX, RUNS_MAX,
 };
 use crate::limits::{MESSAGE_BYTES_MAX, NAME_BYTES_MAX, NANOSECONDS_MAX};
 use crate::link::LinkTargetError;
@@ -138,6 +138,23 @@ pub enum Fault {
         /// The size.
         size: u64,
     },
+    /// A put that is shared without a size, or resumable without being shared.
+    #[error("the put is shared or resumable without the flags that this needs; set SIZED and SHARED")]
+    Sharing,
+    /// More than [`RUNS_MAX`] runs in one frame.
+    #[error("the frame lists {runs} runs; list at most {RUNS_MAX}")]
+    TooManyRuns {
+        /// The runs announced.
+        runs: u16,
+    },
+    /// A run that is empty, ends beyond any file, or begins before the one before it has ended.
+    #[error("a run of {len} bytes at offset {offset} is out of order, empty or beyond any file")]
+    Run {
+        /// Where it begins.
+        offset: u64,
+        /// Its bytes.
+        len: u64,
+    },
     /// A range that ends before it begins, or past the end of its file.
     #[error("the range from {start} to {end} is not within a file")]
     Range {
@@ -231,6 +248,8 @@ impl Fault {
             | Self::Short
             | Self::Trailing { .. }
             | Self::UnannouncedSize { .. }
+            | Self::Sharing
+            | Self::Run { .. }
             | Self::Bool { .. }
             | Self::Digest(_)
             | Self::MessageNotUtf8 => ErrorCode::Protocol,
@@ -242,6 +261,7 @@ impl Fault {
             | Self::ExtentEnd { .. }
             | Self::FileBytes { .. }
             | Self::TooManyEntries { .. }
+            | Self::TooManyRuns { .. }
             | Self::MessageTooLong { .. } => ErrorCode::Limit,
             Self::Opcode { .. }
             | Self::Flags { .. }

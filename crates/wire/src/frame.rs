@@ -48,6 +48,10 @@ pub enum Frame {
     Committed(Committed),
     /// The client gives the request up.
     Cancel,
+    /// The client binds a request to a transfer that a shared put has made.
+    Attach(TransferId),
+    /// What the server holds of a transfer.
+    Have(Have),
     /// The client asks for a file.
     Get(Get),
     /// The server announces the file that was asked for.
@@ -90,6 +94,8 @@ impl Frame {
             Self::Commit { .. } => opcode::COMMIT,
             Self::Committed(_) => opcode::COMMITTED,
             Self::Cancel => opcode::CANCEL,
+            Self::Attach(_) => opcode::ATTACH,
+            Self::Have(_) => opcode::HAVE,
             Self::Get(_) => opcode::GET,
             Self::File(_) => opcode::FILE,
             Self::End => opcode::END,
@@ -124,6 +130,55 @@ pub struct Put {
     pub mtime: Mtime,
     /// What tells it from another file, or from itself at another time.
     pub identity: Identity,
+    /// Whether other connections, or a later put, may add to it.
+    pub sharing: Sharing,
+}
+
+/// Who may send a file's extents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// This request alone, from the first byte to the last.
+    #[default]
+    Alone,
+    /// Every request that is attached to the transfer, in any order. The size is known.
+    Shared,
+    /// The same; and what has come is kept for a later put of the same path and the same source.
+    Resumable,
+}
+
+/// Names a transfer that several connections share: random bytes, chosen by the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TransferId(pub [u8; 16]);
+
+/// Bytes of a file that have come and were compared with their digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The first.
+    pub offset: u64,
+    /// How many, at least one.
+    pub len: u64,
+    /// Their CRC-64/NVME; 0 if the transfer takes no digest.
+    pub crc64: u64,
+}
+
+impl Run {
+    /// The byte after the last.
+    pub const fn end(&self) -> u64 {
+        self.offset.saturating_add(self.len)
+    }
+}
+
+/// What a server holds of a range of a transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Have {
+    /// Which transfer.
+    pub transfer: TransferId,
+    /// The first byte of the range: of the extent this answers, or of the file.
+    pub start: u64,
+    /// The byte after its last.
+    pub end: u64,
+    /// The runs that have bytes in it, at most [`RUNS_MAX`](crate::limits::RUNS_MAX), in order and without overlap.
+    pub runs: Vec<Run>,
 }
 
 /// With its size and modification time, what tells one version of a source from any other. All zero if unknown.
@@ -238,6 +293,10 @@ pub struct SetAttributes {
 pub(crate) const PUT_DURABLE: u16 = 1 << 0;
 /// The flag of a put whose size is known.
 pub(crate) const PUT_SIZED: u16 = 1 << 1;
+/// The flag of a put that several connections may feed.
+pub(crate) const PUT_SHARED: u16 = 1 << 2;
+/// The flag of a shared put that a later one may continue.
+pub(crate) const PUT_RESUMABLE: u16 = 1 << 3;
 /// The flag of a listing or a removal that goes into directories.
 pub(crate) const RECURSIVE: u16 = 1 << 0;
 /// The flag of a directory that is made together with its parents.

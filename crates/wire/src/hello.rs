@@ -9,6 +9,9 @@ use crate::reader::Reader;
 /// betray a channel that does not carry bytes as they are.
 pub const MAGIC: [u8; 8] = *b"\x89XFER\r\n\x1a";
 
+/// The capability of those who share and resume puts: `ATTACH`, `HAVE` and the flags of a put that lead to them.
+pub const TRANSFERS: &str = "transfers";
+
 /// The version of the framing that this crate speaks.
 pub const VERSION: u16 = 1;
 
@@ -54,9 +57,16 @@ impl Default for Hello {
         Self {
             version_min: VERSION,
             version_max: VERSION,
-            capabilities: Vec::new(),
+            capabilities: vec![TRANSFERS.to_owned()],
             digests: DigestAlgorithm::ALL.to_vec(),
         }
+    }
+}
+
+impl Hello {
+    /// Whether the peer can do what `capability` names.
+    pub fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|name| name == capability)
     }
 }
 

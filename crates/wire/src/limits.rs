@@ -33,6 +33,10 @@ pub const MESSAGE_BYTES_MAX: usize = 1024;
 /// Entries in one `ENTRIES` frame.
 pub const ENTRIES_MAX: usize = 256;
 
+/// Runs of one transfer, and so in one `HAVE` frame. Who fills a file from its beginning, however many help, has as many
+/// runs as extents on their way at most.
+pub const RUNS_MAX: usize = 2048;
+
 /// Bytes of the body of an optional frame that is not known and therefore skipped.
 pub const SKIPPED_BODY_BYTES_MAX: u64 = 1 << 20;
 

@@ -30,9 +30,9 @@ pub const COMMIT: u8 = 0x13;
 pub const COMMITTED: u8 = 0x14;
 /// The client gives a request up.
 pub const CANCEL: u8 = 0x15;
-/// Reserved: binds a connection to a transfer that several share.
+/// Binds a connection to a transfer that several share.
 pub const ATTACH: u8 = 0x16;
-/// Reserved: lists the extents that a receiver has already.
+/// Lists what a server holds of a transfer.
 pub const HAVE: u8 = 0x17;
 
 /// Asks for a file.
@@ -68,7 +68,7 @@ pub const fn is_optional(opcode: u8) -> bool {
     opcode >= 0x80
 }
 
-/// Whether this protocol gives `opcode` a meaning. Reserved ones have none yet.
+/// Whether this protocol gives `opcode` a meaning.
 pub const fn is_known(opcode: u8) -> bool {
-    matches!(opcode, ERROR..=GOODBYE | PUT..=CANCEL | GET..=END | LIST..=DONE)
+    matches!(opcode, ERROR..=GOODBYE | PUT..=HAVE | GET..=END | LIST..=DONE)
 }

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use xferd_wire::limits::{EXTENT_BYTES_MAX, FILE_BYTES_MAX, MODE_MAX, NANOSECONDS_MAX};
 use xferd_wire::{
     Committed, DecodeError, Decoder, Digest, DigestAlgorithm, Entries, Entry, EntryKind, ErrorCode,
-    ErrorReply, FileHeader, Frame, Framed, Get, Hello, Identity, Item, LinkTarget, List, MakeDir, Mtime, Put,
-    RemotePath, Remove, Rename, SetAttributes, Symlink, WritePath, encode,
+    ErrorReply, FileHeader, Frame, Framed, Get, Have, Hello, Identity, Item, LinkTarget, List, MakeDir,
+    Mtime, Put, RemotePath, Remove, Rename, Run, SetAttributes, Sharing, Symlink, TransferId, WritePath,
+    encode,
 };
 
 /// The raw bytes that tests send after an extent, whatever its length is.
@@ -80,8 +81,13 @@ fn put() -> impl Strategy<Value = Put> {
         ctime_s: ctime.seconds,
         ctime_ns: ctime.nanoseconds,
     });
-    (path(), option::of(size()), any::<bool>(), algorithm(), 0..=MODE_MAX, mtime(), identity).prop_map(
-        |(path, size, durable, digest, mode, mtime, identity)| Put {
+    let sharing = prop::sample::select(vec![Sharing::Alone, Sharing::Shared, Sharing::Resumable]);
+    let size = (option::of(size()), sharing).prop_map(|(size, sharing)| match size {
+        None => (None, Sharing::Alone),
+        size => (size, sharing),
+    });
+    (path(), size, any::<bool>(), algorithm(), 0..=MODE_MAX, mtime(), identity).prop_map(
+        |(path, (size, sharing), durable, digest, mode, mtime, identity)| Put {
             path,
             size,
             durable,
@@ -89,8 +95,24 @@ fn put() -> impl Strategy<Value = Put> {
             mode,
             mtime,
             identity,
+            sharing,
         },
     )
+}
+
+fn have() -> impl Strategy<Value = Have> {
+    let gaps_and_runs = vec((0..1_u64 << 40, 1..1_u64 << 40, any::<u64>()), 0..6);
+    (any::<[u8; 16]>(), [size(), size()], gaps_and_runs).prop_map(|(id, mut range, list)| {
+        range.sort_unstable();
+        let mut at = 0;
+        let runs = list.into_iter().map(|(gap, len, crc64)| {
+            let offset = at + gap;
+            at = offset + len;
+            Run { offset, len, crc64 }
+        });
+        let [start, end] = range;
+        Have { transfer: TransferId(id), start, end, runs: runs.collect() }
+    })
 }
 
 fn get() -> impl Strategy<Value = Get> {
@@ -134,6 +156,8 @@ fn request_frame() -> impl Strategy<Value = Frame> {
         (size(), proptest::sample::select(WritePath::ALL.to_vec()), digest()).prop_map(
             |(size, write_path, digest)| { Frame::Committed(Committed { size, write_path, digest }) }
         ),
+        any::<[u8; 16]>().prop_map(|id| Frame::Attach(TransferId(id))),
+        have().prop_map(Frame::Have),
         get().prop_map(Frame::Get),
         file_header().prop_map(Frame::File),
         prop::sample::select(vec![Frame::Cancel, Frame::End, Frame::Done]),

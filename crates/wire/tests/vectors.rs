@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xferd_wire::{
     Committed, DecodeError, Decoder, Digest, DigestAlgorithm, Entries, Entry, EntryKind, ErrorCode,
-    ErrorReply, FileHeader, Frame, Framed, Get, Hello, Identity, Item, LinkTarget, List, MakeDir, Mtime, Put,
-    RemotePath, Remove, Rename, SetAttributes, Symlink, WritePath, encode, limits, opcode,
+    ErrorReply, FileHeader, Frame, Framed, Get, Have, Hello, Identity, Item, LinkTarget, List, MakeDir,
+    Mtime, Put, RemotePath, Remove, Rename, Run, SetAttributes, Sharing, Symlink, TransferId, WritePath,
+    encode, limits, opcode,
 };
 
 const PROTOCOL: &str = include_str!("../../../docs/protocol.md");
@@ -73,9 +74,11 @@ fn item(name: &str) -> Item {
         Item::Hello(Hello { version_min: 1, version_max, capabilities, digests: digests.to_vec() })
     };
     match name {
-        "hello" => {
-            hello(1, &[], &[DigestAlgorithm::Crc64Nvme, DigestAlgorithm::Blake3, DigestAlgorithm::None])
-        }
+        "hello" => hello(
+            1,
+            &["transfers"],
+            &[DigestAlgorithm::Crc64Nvme, DigestAlgorithm::Blake3, DigestAlgorithm::None],
+        ),
         "hello-of-a-newer-peer" => hello(3, &["striping"], &[DigestAlgorithm::Blake3]),
         name => Item::Frame(framed(name)),
     }
@@ -96,13 +99,15 @@ fn framed(name: &str) -> Framed {
     let link =
         Entry { path: path("l"), kind: EntryKind::Symlink, mode: 0o777, link_target, ..directory.clone() };
 
+    let transfer = TransferId(*b"0123456789abcdef");
+
     let (request, frame) = match name {
         "error" => (7, Frame::Error(ErrorReply::new(ErrorCode::NotFound, "no such file"))),
         "error-of-the-connection" => (0, Frame::Error(ErrorReply::new(ErrorCode::ShuttingDown, ""))),
         "ping" => (0, Frame::Ping(0x0123_4567_89ab_cdef)),
         "pong" => (0, Frame::Pong(0x0123_4567_89ab_cdef)),
         "goodbye" => (0, Frame::Goodbye),
-        "put-sized" => {
+        "put-sized" | "put-shared" | "put-resumable" => {
             let put = Put {
                 path: path("in/movie.mkv"),
                 size: Some(469_200_000),
@@ -111,6 +116,11 @@ fn framed(name: &str) -> Framed {
                 mode: 0o644,
                 mtime,
                 identity: Identity { inode: 4711, ctime_s: 1_700_000_001, ctime_ns: 5 },
+                sharing: match name {
+                    "put-shared" => Sharing::Shared,
+                    "put-resumable" => Sharing::Resumable,
+                    _ => Sharing::Alone,
+                },
             };
             (7, Frame::Put(put))
         }
@@ -123,6 +133,7 @@ fn framed(name: &str) -> Framed {
                 mode: 0o600,
                 mtime: Mtime { seconds: -1, nanoseconds: 999_999_999 },
                 identity: Identity::default(),
+                sharing: Sharing::Alone,
             };
             (u32::MAX, Frame::Put(put))
         }
@@ -135,6 +146,13 @@ fn framed(name: &str) -> Framed {
             (7, Frame::Committed(Committed { size: 9, write_path: WritePath::Uncached, digest: crc64nvme }))
         }
         "cancel" => (7, Frame::Cancel),
+        "attach" => (7, Frame::Attach(transfer)),
+        "have" => {
+            let first = Run { offset: 0, len: 9, crc64: 0xae8b_1486_0a79_9888 };
+            let second = Run { offset: 4 << 20, len: 1 << 20, crc64: 0x0123_4567_89ab_cdef };
+            (7, Frame::Have(Have { transfer, start: 0, end: 469_200_000, runs: vec![first, second] }))
+        }
+        "have-nothing" => (7, Frame::Have(Have { transfer, start: 4 << 20, end: 8 << 20, runs: Vec::new() })),
         "get-range" => {
             let digest = DigestAlgorithm::Crc64Nvme;
             (8, Frame::Get(Get { path: path("a/b"), start: 10, end: Some(20), digest }))
@@ -258,6 +276,7 @@ fn the_table_of_limits_is_what_is_enforced() {
         ("FILE_BYTES_MAX", limits::FILE_BYTES_MAX),
         ("MESSAGE_BYTES_MAX", limits::MESSAGE_BYTES_MAX as u64),
         ("ENTRIES_MAX", limits::ENTRIES_MAX as u64),
+        ("RUNS_MAX", limits::RUNS_MAX as u64),
         ("SKIPPED_BODY_BYTES_MAX", limits::SKIPPED_BODY_BYTES_MAX),
         ("MODE_MAX", limits::MODE_MAX.into()),
         ("NANOSECONDS_MAX", limits::NANOSECONDS_MAX.into()),

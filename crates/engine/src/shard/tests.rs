@@ -334,3 +334,39 @@ fn a_mailbox_takes_as_many_messages_as_its_limit_says_and_no_more() {
     assert!((0..MAILBOX_MESSAGES_MAX).all(|_| post()));
     assert!(!post());
 }
+
+#[test]
+fn a_command_that_is_to_wait_is_carried_out_after_those_that_are_not() {
+    let rig = Rig::new(0, BufferLimits::default());
+    let (sender, _ends) = mpsc::channel();
+    let [later, now] = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let fresh = || Toy { file: rig.file.clone(), working: false, ends: sender.clone() };
+    let delay = Duration::from_millis(50);
+    assert!(rig.mailbox.dispatch_after(delay, (), later.local_addr().unwrap(), fresh()));
+    assert!(rig.mailbox.dispatch((), now.local_addr().unwrap(), fresh()));
+    assert_eq!(read(&mut now.accept().unwrap().0, 2), b"wd");
+    assert_eq!(read(&mut later.accept().unwrap().0, 2), b"wd");
+}
+
+#[test]
+fn as_many_commands_as_the_limit_wait_for_their_time_and_none_when_the_shard_drains() {
+    let driver: MioDriver<Batch<u8>> = MioDriver::new(Limits::default(), None).unwrap();
+    let mut shard: Shard<Toy, _> = Shard::new(driver, 1);
+    let (ends, _) = mpsc::channel();
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    let mailbox = shard.mailbox();
+    let post = || {
+        let fresh = Toy { file: file.clone(), working: false, ends: ends.clone() };
+        assert!(mailbox.dispatch_after(PATIENCE, (), (Ipv4Addr::LOCALHOST, 1).into(), fresh));
+    };
+    (0..DELAYED_COMMANDS_MAX).for_each(|_| post());
+    shard.read_mail();
+    assert_eq!(shard.delayed.len(), DELAYED_COMMANDS_MAX);
+    post();
+    mailbox.nudge();
+    shard.read_mail();
+    assert_eq!(shard.delayed.len(), DELAYED_COMMANDS_MAX, "one too many is dropped");
+    mailbox.drain();
+    shard.read_mail();
+    assert!(shard.delayed.is_empty() && shard.alarms.next_deadline().is_none());
+}

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 use xferd_engine::{Effect, SendSource, Work};
 use xferd_os::Sink;
 use xferd_store::{Hasher, Options};
-use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, encode};
+use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, Sharing, encode};
 
 use super::*;
 
@@ -15,7 +15,7 @@ struct Stage {
     effects: Fx,
     works: VecDeque<(u32, Work<ServerOutcome>)>,
     outcomes: VecDeque<(u32, ServerOutcome)>,
-    leaving: VecDeque<u32>,
+    leaving: VecDeque<(u32, u64)>,
     intake: Option<Intake>,
     discard: u64,
     closed: bool,
@@ -58,8 +58,13 @@ impl Stage {
         let root = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(root.path(), Options::default()).unwrap());
         std::fs::write(root.path().join("small"), vec![7; 5000]).unwrap();
-        std::fs::write(root.path().join("large"), vec![7; 5_000_000]).unwrap();
-        let shared = Arc::new(Shared { store, patience: Patience::default(), log: Log::default() });
+        std::fs::write(root.path().join("large"), vec![7; 12_000_000]).unwrap();
+        let shared = Arc::new(Shared {
+            store,
+            patience: Patience::default(),
+            log: Log::default(),
+            transfers: Arc::default(),
+        });
         let mut stage = Self {
             _root: root,
             session: ServerSession::new(shared, ([127, 0, 0, 1], 1).into()),
@@ -94,7 +99,7 @@ impl Stage {
                 Effect::SendExtent { key, len, source, .. } => {
                     assert!(matches!(source, SendSource::File(_)));
                     self.client.raw_due -= len;
-                    self.leaving.push_back(key);
+                    self.leaving.push_back((key, len));
                 }
                 Effect::Receive { key, sink, offset, len, hasher } => {
                     assert!(self.intake.is_none() && self.discard == 0, "one extent at a time");
@@ -119,7 +124,7 @@ impl Stage {
                 .pop_front()
                 .map(|(key, outcome)| self.tell(Event::Worked { key, outcome }))
                 .is_some(),
-            3 => self.leaving.pop_front().map(|key| self.tell(Event::Sent { key })).is_some(),
+            3 => self.leaving.pop_front().map(|(key, bytes)| self.tell(Event::Sent { key, bytes })).is_some(),
             _ => {
                 let paused = self.session.listing.as_ref().is_some_and(|listing| listing.paused.is_some());
                 self.tell(Event::Drained);
@@ -220,6 +225,7 @@ fn say_something(stage: &mut Stage, dice: &mut Dice) {
             mode: 0o644,
             mtime: Mtime { seconds: 0, nanoseconds: 0 },
             identity: Identity::default(),
+            sharing: Sharing::Alone,
         }),
     };
     if !matches!(frame, Frame::Cancel | Frame::Commit { .. } | Frame::Digest(_)) {
@@ -280,8 +286,10 @@ fn a_source_that_was_short_fails_its_own_get_and_not_the_next() {
     while stage.leaving.is_empty() {
         (0..3).for_each(|which| _ = stage.step(which, &mut dice));
     }
-    // Both extents that were queued ahead come to the end of the file.
-    for key in stage.leaving.drain(..2).collect::<Vec<_>>() {
+    // All but a byte of the first extent leaves, so that the second is queued; both come to the end of the file.
+    let (key, bytes) = stage.leaving[0];
+    stage.tell(Event::Sent { key, bytes: bytes - 1 });
+    for (key, _) in stage.leaving.drain(..2).collect::<Vec<_>>() {
         assert_eq!(key, 7);
         stage.tell(Event::SourceShort { key });
     }
@@ -318,6 +326,7 @@ fn nothing_is_read_while_as_many_puts_wait_to_be_stored_as_may() {
             &Frame::Put(Put {
                 path: RemotePath::parse("new").unwrap(),
                 size: Some(0),
+                sharing: Sharing::Alone,
                 durable: false,
                 digest: DigestAlgorithm::Crc64Nvme,
                 mode: 0o644,

@@ -14,7 +14,7 @@ use xferd_server::{Config, Server};
 use xferd_store::Hasher;
 use xferd_wire::{
     Committed, Decoder, Digest, DigestAlgorithm, ErrorCode, ErrorReply, Frame, Framed, Get, Hello, Identity,
-    Item, Mtime, Put, RemotePath, WritePath, encode,
+    Item, Mtime, Put, RemotePath, Sharing, WritePath, encode,
 };
 
 /// How long a test waits for what must happen. Only a broken server is this late.
@@ -179,6 +179,7 @@ pub(crate) fn announce(at: &str, size: Option<u64>) -> Frame {
         mode: 0o644,
         mtime: Mtime { seconds: 1_700_000_000, nanoseconds: 0 },
         identity: Identity::default(),
+        sharing: Sharing::Alone,
     })
 }
 

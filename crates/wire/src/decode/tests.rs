@@ -1,6 +1,6 @@
 use super::*;
 use crate::limits::{
-    CONTROL_BODY_BYTES_MAX, ENTRIES_MAX, EXTENT_BYTES_MAX, FILE_BYTES_MAX, MESSAGE_BYTES_MAX,
+    CONTROL_BODY_BYTES_MAX, ENTRIES_MAX, EXTENT_BYTES_MAX, FILE_BYTES_MAX, MESSAGE_BYTES_MAX, RUNS_MAX,
     SKIPPED_BODY_BYTES_MAX,
 };
 use crate::{ErrorCode, Frame, PathError, encode};
@@ -90,18 +90,17 @@ fn a_flag_that_is_not_known_is_not_supported() {
         let body = [&u16::to_le_bytes(flags)[..], &text(b"a"), &[0; 4]].concat();
         assert_eq!(fault(&frame(opcode, &body)), Some(Fault::Flags { opcode, flags }));
     }
-    let bytes = frame(opcode::PUT, &put_body(4, 0, 0, 0));
-    assert_eq!(fault(&bytes), Some(Fault::Flags { opcode: opcode::PUT, flags: 4 }));
+    let bytes = frame(opcode::PUT, &put_body(16, 0, 0, 0));
+    assert_eq!(fault(&bytes), Some(Fault::Flags { opcode: opcode::PUT, flags: 16 }));
 }
 
 #[test]
 fn a_critical_frame_that_is_not_known_is_not_supported() {
     let known: Vec<u8> = (0..0x80).filter(|opcode| opcode::is_known(*opcode)).collect();
-    assert_eq!(known.len(), 4 + 6 + 3 + 10);
+    assert_eq!(known.len(), 4 + 8 + 3 + 10);
     for opcode in (0..0x80).filter(|opcode| !known.contains(opcode)) {
         assert_eq!(fault(&header(opcode, 1, u64::MAX)), Some(Fault::Opcode { opcode }));
     }
-    assert!(!known.contains(&opcode::ATTACH) && !known.contains(&opcode::HAVE));
 }
 
 #[test]
@@ -230,7 +229,7 @@ fn a_file_may_have_2_to_the_63rd_minus_1_bytes_and_not_one_more() {
     for opcode in [opcode::COMMIT, opcode::COMMITTED] {
         let body = |size: u64| match opcode {
             opcode::COMMIT => size.to_le_bytes().to_vec(),
-            _ => [&size.to_le_bytes()[..], &[0, 0]].concat(),
+            _ => [&size.to_le_bytes()[..], &[0, 0, 0]].concat(),
         };
         assert_eq!(fault(&frame(opcode, &body(FILE_BYTES_MAX))), None);
         let refused = Some(Fault::FileBytes { size: 1 << 63 });
@@ -248,6 +247,46 @@ fn a_size_that_is_not_announced_is_0() {
     assert_eq!(fault(&frame(opcode::PUT, &put_body(0, 0, 0, 0))), None);
     let refused = Some(Fault::UnannouncedSize { size: 1 });
     assert_eq!(fault(&frame(opcode::PUT, &put_body(0, 1, 0, 0))), refused);
+}
+
+#[test]
+fn a_put_is_shared_only_if_its_size_is_known_and_resumable_only_if_it_is_shared() {
+    for flags in 0..16 {
+        let (sized, shared, resumable) = (flags & 2 != 0, flags & 4 != 0, flags & 8 != 0);
+        let makes_sense = (sized || !shared) && (shared || !resumable);
+        let refused = (!makes_sense).then_some(Fault::Sharing);
+        assert_eq!(fault(&frame(opcode::PUT, &put_body(flags, 0, 0, 0))), refused, "{flags}");
+    }
+}
+
+fn have(runs: &[(u64, u64)]) -> Vec<u8> {
+    let mut body = vec![0; 32];
+    body.extend_from_slice(&(runs.len() as u16).to_le_bytes());
+    for (offset, len) in runs {
+        [offset, len, &7].iter().for_each(|number| body.extend_from_slice(&number.to_le_bytes()));
+    }
+    frame(opcode::HAVE, &body)
+}
+
+#[test]
+fn a_frame_may_list_2048_runs_and_not_2049() {
+    let runs: Vec<_> = (0..=RUNS_MAX as u64).map(|number| (number * 2, 1)).collect();
+    assert_eq!(fault(&have(&runs[..RUNS_MAX])), None);
+    assert_eq!(fault(&have(&runs)), Some(Fault::TooManyRuns { runs: 2049 }));
+}
+
+#[test]
+fn runs_are_in_order_and_within_a_file() {
+    assert_eq!(fault(&have(&[(0, 9), (9, 1), (FILE_BYTES_MAX - 1, 1)])), None);
+    for (runs, (offset, len)) in [
+        (&[(0, 9), (8, 1)][..], (8, 1)),
+        (&[(9, 1), (0, 1)], (0, 1)),
+        (&[(5, 0)], (5, 0)),
+        (&[(FILE_BYTES_MAX, 1)], (FILE_BYTES_MAX, 1)),
+        (&[(1, u64::MAX)], (1, u64::MAX)),
+    ] {
+        assert_eq!(fault(&have(runs)), Some(Fault::Run { offset, len }));
+    }
 }
 
 #[test]
