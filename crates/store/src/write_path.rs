@@ -18,6 +18,10 @@ const PROBE_MODE: u32 = 0o600;
 /// hundred megabytes on a machine with 24 GiB. Ten of them were faster with all around it (docs/why-write-paths.md).
 const CACHED_SHARE: u64 = 4;
 
+/// For how many bytes of files the kernel's word on what waits for the disk is good: to ask costs as much as it does to
+/// write a small file.
+const SEEN_BYTES: u64 = 4 << 20;
+
 /// Ways around the page cache, the fastest first (docs/why-write-paths.md).
 const AROUND: [WritePath; 3] = [WritePath::Uncached, WritePath::Direct, WritePath::Paced];
 
@@ -57,6 +61,15 @@ pub(crate) struct WritePaths {
     resolved: Mutex<Vec<Resolved>>,
     /// Bytes announced by files that are on their way through the page cache.
     announced: Arc<AtomicU64>,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What the kernel said last.
+#[derive(Debug)]
+struct Seen {
+    dirty: Option<Dirty>,
+    /// For so many more bytes that is good.
+    bytes_left: u64,
 }
 
 /// On this device, instead of the first way the second is taken.
@@ -124,7 +137,17 @@ impl WritePaths {
     /// Whether `bytes` more can wait for the disk and the kernel is far from writing them by itself, let alone from slowing
     /// down those who write.
     fn has_room(&self, bytes: u64, dirty: impl FnOnce() -> Option<Dirty>) -> bool {
-        let Some(dirty) = dirty() else { return true };
+        let dirty = {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.as_ref().is_none_or(|seen| seen.bytes_left < bytes) {
+                *seen = Some(Seen { dirty: dirty(), bytes_left: SEEN_BYTES });
+            }
+            seen.as_mut().and_then(|seen| {
+                seen.bytes_left = seen.bytes_left.saturating_sub(bytes);
+                seen.dirty
+            })
+        };
+        let Some(dirty) = dirty else { return true };
         let announced = self.announced.load(Ordering::Relaxed);
         dirty.bytes.saturating_add(announced).saturating_add(bytes) <= dirty.background_bytes / CACHED_SHARE
     }
@@ -200,9 +223,27 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_is_asked_again_once_so_many_bytes_have_come() {
+        let paths = WritePaths::default();
+        let asked = std::cell::Cell::new(0);
+        let ask = |bytes| {
+            paths.has_room(bytes, || {
+                asked.set(asked.get() + 1);
+                Some(Dirty { bytes: 0, background_bytes: u64::MAX })
+            });
+            asked.get()
+        };
+        assert_eq!(
+            [ask(1), ask(SEEN_BYTES - 1), ask(1), ask(SEEN_BYTES), ask(SEEN_BYTES + 1)],
+            [1, 1, 2, 3, 4]
+        );
+    }
+
+    #[test]
     fn what_others_have_announced_counts_until_they_are_done() {
         let paths = WritePaths::default();
         let (_directory, dir) = root();
+        assert!(paths.has_room(41, || Some(DIRTY)));
         let chosen = choose(&paths, &dir, 100);
         assert_eq!(chosen.path, WritePath::Cached);
         assert!(!paths.has_room(41, || Some(DIRTY)));
