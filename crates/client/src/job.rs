@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use xferd_engine::{Failure, Mailbox};
+use xferd_engine::Failure;
 use xferd_wire::{Committed, Digest, EntryKind, ErrorCode, WritePathCounts};
 
-use crate::session::{CLIENT_CLOSED, ClientSession};
+use crate::dispatcher::Dispatcher;
+use crate::session::CLIENT_CLOSED;
 
 /// Failures of single files that a receipt lists; it counts them all.
 pub const FAILURES_LISTED_MAX: usize = 100;
@@ -78,7 +79,7 @@ pub struct Job {
     /// Walks that have not found everything yet.
     searching: AtomicU64,
     tally: Mutex<Tally>,
-    mailbox: Mailbox<ClientSession>,
+    dispatcher: Dispatcher,
 }
 
 struct Tally {
@@ -93,7 +94,7 @@ struct Tally {
 
 impl Job {
     /// A transfer that calls `on_end` once, when its last part has ended.
-    pub(crate) fn new(mailbox: Mailbox<ClientSession>, on_end: OnEnd) -> Arc<Self> {
+    pub(crate) fn new(dispatcher: Dispatcher, on_end: OnEnd) -> Arc<Self> {
         let tally = Tally {
             parts: 0,
             receipt: Receipt::default(),
@@ -111,7 +112,7 @@ impl Job {
             total_files: AtomicU64::new(0),
             searching: AtomicU64::new(0),
             tally: Mutex::new(tally),
-            mailbox,
+            dispatcher,
         })
     }
 
@@ -183,7 +184,7 @@ impl Job {
 
     /// Makes its connections look at what they share.
     pub(crate) fn nudge(&self) {
-        self.mailbox.nudge();
+        self.dispatcher.nudge();
     }
 
     /// A file is stored.
@@ -251,7 +252,7 @@ impl Job {
     fn end_with(&self, failure: Failure) {
         self.lock().fatal.get_or_insert(failure);
         self.cancelled.store(true, Ordering::Relaxed);
-        self.mailbox.nudge();
+        self.dispatcher.nudge();
     }
 
     fn end_part(&self, result: Result<(), Failure>) {
