@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use xferd_engine::{Content, Failure, OpenSource, Opened, Wanted};
+use xferd_engine::{Content, Failure, OpenFiles, OpenSource, Opened, Wanted};
 use xferd_store::{Listed, Listing, Options, Store};
 use xferd_wire::{
     DigestAlgorithm, Entry, EntryKind, ErrorCode, FileHeader, Identity, MakeDir, RemotePath, SetAttributes,
@@ -145,7 +145,7 @@ impl Walk {
     fn open(&self, store: &Store, local: &RemotePath, shared: Option<usize>) -> Result<Opened, FileFailure> {
         let wanted = Wanted { start: 0, end: None, digest: self.sources.digest, mapped: self.sources.mapped };
         let open = || {
-            Opened::open(store, local, &wanted)
+            Opened::open(store, local, &wanted, &OpenFiles::default())
                 .map_err(|error| FileFailure { path: local.to_string(), failure: error.into() })
         };
         let Some(source) = shared.filter(|_| self.copy.is_some()) else { return open() };
