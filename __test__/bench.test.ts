@@ -116,6 +116,8 @@ test('what makes no sense is refused with 2 before anything is started', async (
     ['--threads', '-1'],
     ['--compare', 'ftp'],
     ['--tree', '--pull'],
+    ['--write-path', 'auto,fast'],
+    ['--pull', '--write-path', 'direct'],
     ['--svg', '/nowhere/at/all.svg'],
   ]) {
     const dir = folder(t)

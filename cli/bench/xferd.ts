@@ -1,6 +1,7 @@
 /** xferd itself: a server in a process of its own, and the SDK's client in this one. */
 import { join } from 'node:path'
 import { connect } from '../../src/index.js'
+import type { WritePath } from '../write-paths.js'
 import type { Contender, Place } from './contender.js'
 import { Meter } from './meter.js'
 import { launch, type Program, ready, run, stop, timed } from './processes.js'
@@ -13,15 +14,15 @@ export interface XferdOptions {
   mmap: boolean
 }
 
-/** With a server of so many worker threads. */
-export function xferd(threads: number, options: XferdOptions): Contender {
+/** With a server of so many worker threads, whose files take this way to the disk. */
+export function xferd(threads: number, writePath: WritePath, options: XferdOptions): Contender {
   return {
-    name: `xferd, ${threads} workers`,
+    name: `xferd, ${threads} workers${writePath === 'auto' ? '' : `, ${writePath}`}`,
     kind: 'xferd',
     threads,
     keepsCopies: true,
     async start({ load, source, root, copies }) {
-      const { server, address } = await serve(root, '--workers', `${threads}`)
+      const { server, address } = await serve(root, '--workers', `${threads}`, '--write-path', writePath)
       const meters = { server: new Meter(server.child.pid as number), client: new Meter(process.pid) }
       const { clients, direction } = load
       return {

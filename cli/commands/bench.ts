@@ -32,6 +32,7 @@ import { tar } from '../bench/tar.js'
 import { xferd, xferdProcess } from '../bench/xferd.js'
 import { XferdCommand } from '../command.js'
 import { EXIT_CODES } from '../exit-codes.js'
+import { WRITE_PATHS } from '../write-paths.js'
 
 export class Bench extends XferdCommand {
   static override summary = 'Measure how fast this machine moves files, beside what its kernel can do.'
@@ -50,6 +51,7 @@ export class Bench extends XferdCommand {
     '<%= config.bin %> bench --clients 1,10 --rounds 3 --threads 0',
     '<%= config.bin %> bench --clients 1 --compare rsync,nginx,scp',
     '<%= config.bin %> bench --pull --svg chart.svg --html report.html',
+    '<%= config.bin %> bench --clients 1,10 --write-path auto,cached,uncached,direct',
     '<%= config.bin %> bench --tree --compare rsync --json',
   ]
   static override flags = {
@@ -71,7 +73,12 @@ export class Bench extends XferdCommand {
       helpValue: 'N,…',
       description: 'worker threads of the server; a row for each',
     }),
-    pull: Flags.boolean({ description: 'pull copies instead of pushing them' }),
+    'write-path': Flags.string({
+      default: 'auto',
+      helpValue: 'WAY,…',
+      description: `way to the disk of the server, of ${WRITE_PATHS.join(', ')}; a row for each`,
+    }),
+    pull: Flags.boolean({ exclusive: ['write-path'], description: 'pull copies instead of pushing them' }),
     tree: Flags.boolean({
       exclusive: ['clients', 'size', 'pull'],
       description: `push and pull a tree of ${TREE.folders * TREE.filesPerFolder} files of ${TREE.fileBytes / 1024} KiB instead`,
@@ -108,10 +115,11 @@ export class Bench extends XferdCommand {
         )
     const options = { digest: flags.digest, mmap: flags.mmap }
     const threads = numbers('--threads', flags.threads, 0, WORKERS_MAX)
+    const writePaths = names('--write-path', flags['write-path'], WRITE_PATHS)
     const compare = flags.compare === undefined ? [] : names('--compare', flags.compare, PEERS)
     const contendersOf = (load: Load): Contender[] => [
       ...(load.isTree ? [tar] : kernelWays),
-      ...threads.map((threads) => xferd(threads, options)),
+      ...threads.flatMap((threads) => writePaths.map((writePath) => xferd(threads, writePath, options))),
       ...(compare.length > 0 ? [xferdProcess(options)] : []),
       ...peers(compare, load),
     ]

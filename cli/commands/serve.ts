@@ -5,6 +5,7 @@ import * as Flags from '@oclif/core/flags'
 import { DEFAULT_PORT, type Server, serve } from '../../src/index.js'
 import { XferdCommand } from '../command.js'
 import { EXIT_CODES } from '../exit-codes.js'
+import { WRITE_PATHS } from '../write-paths.js'
 
 export class Serve extends XferdCommand {
   static override summary = 'Serve a folder.'
@@ -51,7 +52,7 @@ export class Serve extends XferdCommand {
       description: 'threads for file work; 0 does it on the threads that move bytes',
     }),
     fsync: Flags.boolean({ description: 'synchronise each file to disk before it counts as stored' }),
-    'write-path': Flags.option({ options: ['auto', 'cached', 'uncached', 'direct', 'paced'] as const })({
+    'write-path': Flags.option({ options: WRITE_PATHS })({
       description:
         'how large files get to the disk; auto goes through the page cache until the kernel would slow writers down, and around it from there on',
     }),
