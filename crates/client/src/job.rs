@@ -17,6 +17,10 @@ pub const FAILURES_LISTED_MAX: usize = 100;
 pub struct Receipt {
     /// Files transferred.
     pub files: u64,
+    /// Files left out because they are there already.
+    pub unchanged: u64,
+    /// Bytes of those.
+    pub unchanged_bytes: u64,
     /// Directories made or updated.
     pub directories: u64,
     /// Symbolic links made.
@@ -53,11 +57,11 @@ pub struct FileFailure {
 pub struct TransferProgress {
     /// Bytes handed to the kernel, or stored, or there already.
     pub bytes: u64,
-    /// How many of them the server had already, from an earlier transfer.
+    /// How many of them the server had already, of files that an earlier transfer began.
     pub resumed_bytes: u64,
     /// Bytes found so far.
     pub total_bytes: u64,
-    /// Files acknowledged.
+    /// Files acknowledged, or there already.
     pub files: u64,
     /// Files found so far.
     pub total_files: u64,
@@ -200,6 +204,15 @@ impl Job {
         receipt.write_paths.add(write_path);
     }
 
+    /// A file is there already.
+    pub(crate) fn unchanged(&self, bytes: u64) {
+        self.moved(bytes);
+        self.files.fetch_add(1, Ordering::Relaxed);
+        let mut tally = self.lock();
+        tally.receipt.unchanged += 1;
+        tally.receipt.unchanged_bytes += bytes;
+    }
+
     /// A directory is made.
     pub(crate) fn stored_directory(&self) {
         let mut tally = self.lock();
@@ -284,7 +297,7 @@ impl Tally {
         if let (Some(begun), Some(last)) = (self.begun, self.last_stored) {
             receipt.elapsed = last.saturating_duration_since(begun);
         }
-        let stored = receipt.files + receipt.links + receipt.directories;
+        let stored = receipt.files + receipt.links + receipt.directories + receipt.unchanged;
         match receipt.failures.first() {
             Some(first) if stored == 0 => Err(first.failure.clone()),
             _ => Ok(receipt),

@@ -4,7 +4,7 @@ use xferd_engine::{DiskOutcome, Effects, Failure};
 use xferd_store::StoreError;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame};
 
-use crate::sources::Supplies;
+use crate::push::Supplies;
 use crate::survey::Plan;
 
 /// What comes back from the blocking work a task asks for.
@@ -13,6 +13,8 @@ pub(crate) enum ClientOutcome {
     Disk(DiskOutcome),
     /// What is to be pushed next.
     Supplied(Supplies),
+    /// What is to be pushed next, of what is not there.
+    Opened(Supplies),
     /// What a pull consists of was worked out.
     Planned(Result<Plan, Failure>),
     /// Something was done in the local tree.

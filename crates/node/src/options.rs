@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use napi_derive::napi;
-use xferd_client::{PullSpec, PushSpec, Selection, Sources, WriteSpec};
+use xferd_client::{Compare, PullSpec, PushSpec, Selection, Sources, WriteSpec};
 use xferd_engine::Failure;
 use xferd_server::Config;
 use xferd_store::WritePolicy;
@@ -89,6 +89,7 @@ pub struct RawTransferOptions {
     pub durable: Option<bool>,
     pub include: Option<Vec<String>>,
     pub exclude: Option<Vec<String>>,
+    pub ignore_times: Option<bool>,
     pub dry_run: Option<bool>,
 }
 
@@ -112,6 +113,7 @@ impl RawTransferOptions {
             streams: self.streams.unwrap_or(1) as usize,
             resume: self.resume.unwrap_or(false),
             durable: self.durable.unwrap_or(false),
+            compare: self.compare(),
             dry_run: self.dry_run.unwrap_or(false),
         })
     }
@@ -128,6 +130,10 @@ impl RawTransferOptions {
             durable: self.durable.unwrap_or(false),
             dry_run: self.dry_run.unwrap_or(false),
         })
+    }
+
+    fn compare(&self) -> Compare {
+        if self.ignore_times.unwrap_or(false) { Compare::Nothing } else { Compare::Times }
     }
 
     fn selection(&self) -> Result<Selection, Failure> {

@@ -138,6 +138,10 @@ enum Waiting {
         left_out: u64,
         first: Option<Failure>,
     },
+    /// What there is under a name.
+    Question {
+        path: RemotePath,
+    },
     Tree {
         path: RemotePath,
     },
@@ -159,7 +163,7 @@ pub enum ServerOutcome {
     Opened(Result<Opened, StoreError>),
     /// The next part of a listing; an empty one is the end.
     Listed(Result<(Listing, Vec<Listed>), StoreError>),
-    /// A request about the tree was carried out; an entry if it asked for one.
+    /// A request about the tree was carried out; the entry if it asked for one.
     Done(Result<Option<Entry>, StoreError>),
 }
 
@@ -444,32 +448,33 @@ impl ServerSession {
                 self.list_next(effects);
             }
             Frame::Stat(path) => {
-                self.work_on(request, path.clone(), effects, move || store.stat(&path).map(Some));
+                self.waiting.insert(request, Waiting::Question { path: path.clone() });
+                effects.work(request, move || ServerOutcome::Done(store.stat(&path).map(Some)));
             }
             Frame::Remove(remove) => {
                 self.work_on(request, remove.path.clone(), effects, move || {
-                    store.remove(&remove.path, remove.recursive).map(|()| None)
+                    store.remove(&remove.path, remove.recursive)
                 });
             }
             Frame::Rename(rename) => {
                 self.work_on(request, rename.from.clone(), effects, move || {
-                    store.rename(&rename.from, &rename.to).map(|()| None)
+                    store.rename(&rename.from, &rename.to)
                 });
             }
             Frame::MakeDir(make) => {
                 self.work_on(request, make.path.clone(), effects, move || {
-                    store.make_dir(&make.path, make.mode, make.parents).map(|()| None)
+                    store.make_dir(&make.path, make.mode, make.parents)
                 });
             }
             Frame::Symlink(link) => {
                 self.work_on(request, link.path.clone(), effects, move || {
-                    store.symlink(&link.path, &link.target).map(|()| None)
+                    store.symlink(&link.path, &link.target)
                 });
             }
             Frame::SetAttributes(set) => {
                 self.work_on(request, set.path.clone(), effects, move || {
                     let attributes = FileAttributes { mode: set.mode, mtime: set.mtime };
-                    store.set_attributes(&set.path, &attributes).map(|()| None)
+                    store.set_attributes(&set.path, &attributes)
                 });
             }
             answer => {
@@ -482,16 +487,16 @@ impl ServerSession {
         Ok(())
     }
 
-    /// Has a request about the tree carried out.
+    /// Has a change of the tree carried out.
     fn work_on(
         &mut self,
         request: u32,
         path: RemotePath,
         effects: &mut Fx,
-        work: impl FnOnce() -> Result<Option<Entry>, StoreError> + Send + 'static,
+        work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
     ) {
         self.waiting.insert(request, Waiting::Tree { path });
-        effects.work(request, move || ServerOutcome::Done(work()));
+        effects.work(request, move || ServerOutcome::Done(work().map(|()| None)));
     }
 
     fn on_put(&mut self, request: u32, put: Put, effects: &mut Fx) {
@@ -720,10 +725,14 @@ impl ServerSession {
             ServerOutcome::Listed(result) => self.on_listed(request, result, effects),
             ServerOutcome::Done(result) => {
                 let Some(waiting) = self.waiting.remove(&request) else { return };
-                match result {
-                    Ok(Some(entry)) => effects.send(request, &Frame::Entry(entry)),
-                    Ok(None) => effects.send(request, &Frame::Done),
-                    Err(error) => {
+                match (result, waiting) {
+                    (Ok(Some(entry)), _) => effects.send(request, &Frame::Entry(entry)),
+                    (Ok(None), _) => effects.send(request, &Frame::Done),
+                    // Whoever pushes asks what is there already; that nothing is, is no failure.
+                    (Err(error @ StoreError::NotFound { .. }), Waiting::Question { .. }) => {
+                        effects.send(request, &Frame::Error(Failure::from(error).into_reply()));
+                    }
+                    (Err(error), waiting) => {
                         self.answer_failure(request, Some(waiting.into_path()), error.into(), effects)
                     }
                 }
@@ -927,6 +936,7 @@ impl Waiting {
             Self::Attaching { path }
             | Self::Get { path }
             | Self::List { path, .. }
+            | Self::Question { path }
             | Self::Tree { path }
             | Self::Cancelled { path } => path,
         }

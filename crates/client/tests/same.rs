@@ -1,0 +1,228 @@
+//! What is there already is not transferred again.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+use xferd_client::{Client, Compare, Job, PushSpec, Receipt, Selection, Sources};
+use xferd_engine::Failure;
+use xferd_server::{Config, Server};
+use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
+
+struct Pair {
+    server: Server,
+    client: Client,
+    root: TempDir,
+    local: TempDir,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mut config = Config::new(root.path());
+        config.listen = vec!["127.0.0.1:0".parse().unwrap()];
+        let server = Server::start(config).unwrap();
+        let client = Client::open(server.addresses()[0], xferd_client::Config::default()).unwrap();
+        Self { server, client, root, local: tempfile::tempdir().unwrap() }
+    }
+
+    /// A tree of files in directories beside and in each other, with a link.
+    fn tree(&self) -> PathBuf {
+        let tree = self.local.path().join("tree");
+        for directory in ["a/b", "c", "empty"] {
+            fs::create_dir_all(tree.join(directory)).unwrap();
+        }
+        for number in 0..FILES {
+            let directory = ["", "a", "a/b", "c"][number % 4];
+            fs::write(tree.join(directory).join(number.to_string()), vec![number as u8; number]).unwrap();
+        }
+        fs::write(tree.join("c/large"), vec![7; LARGE]).unwrap();
+        symlink("b/2", tree.join("a/link")).unwrap();
+        tree
+    }
+
+    fn remote(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    fn push(&self, spec: PushSpec) -> Result<Receipt, Failure> {
+        wait(|on_end| self.client.push(spec, on_end)).map(|(receipt, _)| receipt)
+    }
+}
+
+const FILES: usize = 300;
+const LARGE: usize = 200_000;
+const TREE_BYTES: u64 = (FILES * (FILES - 1) / 2 + LARGE) as u64;
+const TREE_FILES: u64 = FILES as u64 + 1;
+
+type OnEnd = Box<dyn FnOnce(Result<Receipt, Failure>) + Send>;
+
+fn wait(start: impl FnOnce(OnEnd) -> Result<Arc<Job>, Failure>) -> Result<(Receipt, Arc<Job>), Failure> {
+    let (sender, receiver) = mpsc::channel();
+    let job = start(Box::new(move |result| sender.send(result).unwrap()))?;
+    Ok((receiver.recv_timeout(Duration::from_secs(60)).expect("the transfer ends")?, job))
+}
+
+fn push_of(source: &Path, compare: Compare) -> PushSpec {
+    PushSpec {
+        sources: Sources {
+            paths: vec![source.to_owned()],
+            target: RemotePath::from_user("there").unwrap(),
+            into_target: false,
+            selection: Selection::default(),
+            digest: DigestAlgorithm::Crc64Nvme,
+            mapped: false,
+        },
+        clients: 1,
+        streams: 1,
+        resume: false,
+        durable: false,
+        compare,
+        dry_run: false,
+    }
+}
+
+/// Files sent, directories and links made, files left out.
+fn counts(receipt: &Receipt) -> (u64, u64, u64, u64) {
+    (receipt.files, receipt.directories, receipt.links, receipt.unchanged)
+}
+
+/// Sets the time of a change, without which a test could be done within one tick of the clock.
+fn set_modified(path: &Path, modified: SystemTime) {
+    fs::File::open(path).unwrap().set_modified(modified).unwrap();
+}
+
+fn modified(path: &Path) -> SystemTime {
+    fs::symlink_metadata(path).unwrap().modified().unwrap()
+}
+
+/// Changes the content and neither size nor time.
+fn change_secretly(path: &Path) {
+    let (was, bytes) = (modified(path), fs::read(path).unwrap());
+    fs::write(path, bytes.iter().map(|byte| !byte).collect::<Vec<_>>()).unwrap();
+    set_modified(path, was);
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn an_unchanged_tree_is_not_sent_again() {
+    for (streams, clients) in [(1, 1), (4, 1), (1, 3)] {
+        let pair = Pair::new();
+        let tree = pair.tree();
+        let spec = PushSpec { streams, clients, ..push_of(&tree, Compare::Times) };
+        let copies = clients as u64;
+        let first = pair.push(spec.clone()).unwrap();
+        assert_eq!(counts(&first), (TREE_FILES * copies, 5 * copies, copies, 0), "{first:?}");
+        let before = pair.server.stats();
+
+        let (again, job) = wait(|on_end| pair.client.push(spec.clone(), on_end)).unwrap();
+        assert_eq!(counts(&again), (0, 0, 0, TREE_FILES * copies), "{again:?}");
+        assert_eq!((again.bytes, again.unchanged_bytes), (0, TREE_BYTES * copies));
+        let progress = job.progress();
+        assert_eq!((progress.files, progress.total_files), (TREE_FILES * copies, TREE_FILES * copies));
+        assert_eq!((progress.bytes, progress.total_bytes), (TREE_BYTES * copies, TREE_BYTES * copies));
+        let after = pair.server.stats();
+        assert_eq!(after.files_received, before.files_received);
+        assert_eq!((before.errors, after.errors), (0, 0), "to ask what is there is no failure");
+    }
+}
+
+#[test]
+fn a_read_only_server_has_nothing_against_a_push_of_what_it_has() {
+    let pair = Pair::new();
+    let tree = pair.tree();
+    pair.push(push_of(&tree, Compare::Times)).unwrap();
+    let mut config = Config::new(pair.root.path());
+    (config.listen, config.read_only) = (vec!["127.0.0.1:0".parse().unwrap()], true);
+    let server = Server::start(config).unwrap();
+    let client = Client::open(server.addresses()[0], xferd_client::Config::default()).unwrap();
+    let (receipt, _) = wait(|on_end| client.push(push_of(&tree, Compare::Times), on_end)).unwrap();
+    assert_eq!(counts(&receipt), (0, 0, 0, TREE_FILES));
+}
+
+#[test]
+fn what_is_new_or_newer_or_of_another_size_is_sent() {
+    let pair = Pair::new();
+    let tree = pair.tree();
+    pair.push(push_of(&tree, Compare::Times)).unwrap();
+    let touched = tree.join("a/b/2");
+    set_modified(&touched, modified(&touched) + Duration::from_nanos(1));
+    let grown = tree.join("a/1");
+    let was = modified(&grown);
+    fs::write(&grown, "grown").unwrap();
+    set_modified(&grown, was);
+    fs::create_dir(tree.join("c/new")).unwrap();
+    fs::write(tree.join("c/new/file"), "new").unwrap();
+    fs::remove_file(tree.join("a/link")).unwrap();
+    symlink("b/6", tree.join("a/link")).unwrap();
+
+    let spec = push_of(&tree, Compare::Times);
+    let rehearsed = pair.push(PushSpec { dry_run: true, ..spec.clone() }).unwrap();
+    assert_eq!(counts(&rehearsed), (3, 1, 1, TREE_FILES - 2));
+    assert_eq!(rehearsed.bytes, 2 + 5 + 3);
+    assert!(!pair.remote("there/c/new").exists());
+
+    let receipt = pair.push(spec).unwrap();
+    assert_eq!(counts(&receipt), (3, 1, 1, TREE_FILES - 2));
+    assert_eq!(fs::read(pair.remote("there/a/1")).unwrap(), b"grown");
+    assert_eq!(fs::read(pair.remote("there/c/new/file")).unwrap(), b"new");
+    assert_eq!(fs::read_link(pair.remote("there/a/link")).unwrap(), Path::new("b/6"));
+    for path in ["", "a", "a/b", "a/b/2", "c", "c/new", "empty"] {
+        assert_eq!(modified(&pair.remote("there").join(path)), modified(&tree.join(path)), "{path}");
+    }
+}
+
+#[test]
+fn a_change_that_neither_size_nor_time_tells_is_sent_if_nothing_is_compared() {
+    let pair = Pair::new();
+    let tree = pair.tree();
+    pair.push(push_of(&tree, Compare::Times)).unwrap();
+    change_secretly(&tree.join("c/large"));
+    let there = pair.remote("there/c/large");
+    assert_eq!(pair.push(push_of(&tree, Compare::Times)).unwrap().files, 0);
+    assert!(fs::read(&there).unwrap() == vec![7; LARGE]);
+    let receipt = pair.push(push_of(&tree, Compare::Nothing)).unwrap();
+    assert_eq!(counts(&receipt), (TREE_FILES, 5, 1, 0));
+    assert!(fs::read(&there).unwrap() == vec![!7; LARGE]);
+}
+
+#[test]
+fn a_mode_that_differs_is_set_without_sending_the_file() {
+    let pair = Pair::new();
+    let tree = pair.tree();
+    pair.push(push_of(&tree, Compare::Times)).unwrap();
+    let (file, directory) = ("a/b/6", "c");
+    fs::set_permissions(tree.join(file), fs::Permissions::from_mode(0o741)).unwrap();
+    fs::set_permissions(tree.join(directory), fs::Permissions::from_mode(0o711)).unwrap();
+    let there = pair.remote("there");
+    let inode = fs::metadata(there.join(file)).unwrap().ino();
+    let receipt = pair.push(push_of(&tree, Compare::Times)).unwrap();
+    assert_eq!(counts(&receipt), (0, 0, 0, TREE_FILES));
+    assert_eq!((mode(&there.join(file)), mode(&there.join(directory))), (0o741, 0o711));
+    assert_eq!(fs::metadata(there.join(file)).unwrap().ino(), inode);
+    assert_eq!(modified(&there.join(file)), modified(&tree.join(file)));
+}
+
+#[test]
+fn only_a_file_is_taken_for_a_file() {
+    let pair = Pair::new();
+    let source = pair.local.path().join("source");
+    fs::write(&source, "content").unwrap();
+    fs::create_dir(pair.remote("there")).unwrap();
+    let failure = pair.push(push_of(&source, Compare::Times)).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::NotAFile);
+
+    fs::remove_dir(pair.remote("there")).unwrap();
+    fs::write(pair.remote("other"), "content").unwrap();
+    set_modified(&pair.remote("other"), modified(&source));
+    symlink("other", pair.remote("there")).unwrap();
+    assert_eq!(counts(&pair.push(push_of(&source, Compare::Times)).unwrap()), (1, 0, 0, 0));
+    assert!(fs::symlink_metadata(pair.remote("there")).unwrap().is_file());
+}
