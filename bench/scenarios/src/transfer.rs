@@ -108,6 +108,7 @@ impl Pair {
             streams: 1,
             digest: DigestAlgorithm::Crc64Nvme,
             durable: false,
+            compare: Compare::Nothing,
             dry_run: false,
         };
         wait(|on_end| self.client.pull(spec, on_end))

@@ -15,7 +15,7 @@ use xferd_wire::{
 
 use crate::dispatcher::Dispatcher;
 use crate::job::{FileFailure, Job, Ticket};
-use crate::same::{Compare, Verdict, has_attributes, is_directory, is_link_to};
+use crate::same::{COMPARISONS_MAX, Compare, Comparison, Verdict, has_attributes, is_directory, is_link_to};
 use crate::sources::{Found, LocalFile, Opener, Portion, Supply, Walk};
 use crate::stripe::{STRIPE_BYTES_MIN, Step, Stripe, Striper};
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, unexpected};
@@ -256,7 +256,7 @@ pub(crate) struct Push {
     /// What may be there already, and was not asked about.
     doubtful: VecDeque<Found>,
     /// What was asked about.
-    questions: HashMap<u32, Found>,
+    questions: HashMap<u32, Question>,
     /// Files that are not there, and are to be opened.
     missing: VecDeque<LocalFile>,
     opening: bool,
@@ -273,6 +273,23 @@ pub(crate) struct Push {
     finishing: bool,
     /// It was the last to finish, so it gives directories their attributes.
     is_last: bool,
+}
+
+/// What the server was asked about something that was found.
+enum Question {
+    /// What is there under its name.
+    Name(Found),
+    /// Whether the file that is there has its content.
+    Content { file: LocalFile, has_attributes: bool, comparison: Comparison },
+}
+
+impl Question {
+    fn into_found(self) -> Found {
+        match self {
+            Self::Name(found) => found,
+            Self::Content { file, .. } => Found::File(file),
+        }
+    }
 }
 
 /// A request the server has not answered.
@@ -296,6 +313,7 @@ enum AskedKind {
 impl Task for Push {
     fn start(&mut self, channel: &mut Channel<'_>) -> Result<Course, Failure> {
         channel.check_digest(self.copy.manner.digest)?;
+        self.copy.manner.compare.check(self.copy.manner.digest, channel)?;
         if self.copy.manner.resume && !channel.transfers {
             let message = "the server cannot resume; update it, or push without --resume (resume: true)";
             return Err(Failure::new(ErrorCode::Unsupported, message));
@@ -320,14 +338,22 @@ impl Task for Push {
             self.on_step(step, channel)?;
             return self.advance(channel);
         }
-        if let Some(found) = self.questions.remove(&request) {
-            match frame {
-                Frame::Entry(there) => self.on_there(found, &there, channel),
-                // If it is anything worse than that nothing is there, the push will meet it again.
-                Frame::Error(reply) => self.on_missing(found, reply.code),
-                _ => return Err(unexpected(&frame)),
+        match self.questions.remove(&request) {
+            Some(Question::Name(found)) => {
+                match frame {
+                    Frame::Entry(there) => self.on_there(found, &there, channel),
+                    // If it is anything worse than that nothing is there, the push will meet it again.
+                    Frame::Error(reply) => self.on_missing(found, reply.code),
+                    _ => return Err(unexpected(&frame)),
+                }
+                return self.advance(channel);
             }
-            return self.advance(channel);
+            Some(Question::Content { file, has_attributes, mut comparison }) => {
+                comparison.on_frame(frame)?;
+                self.on_compared(request, file, has_attributes, comparison, channel);
+                return self.advance(channel);
+            }
+            None => {}
         }
         match frame {
             // What was on its way when the request was given up.
@@ -367,6 +393,14 @@ impl Task for Push {
             TaskEvent::Worked(_, ClientOutcome::Opened(supplies)) => {
                 self.opening = false;
                 self.on_supplied(supplies)?;
+            }
+            TaskEvent::Worked(request, ClientOutcome::Hashed(result)) => {
+                if let Some(Question::Content { file, has_attributes, mut comparison }) =
+                    self.questions.remove(&request)
+                {
+                    comparison.on_hashed(request, result, channel);
+                    self.on_compared(request, file, has_attributes, comparison, channel);
+                }
             }
             TaskEvent::Worked(request, ClientOutcome::Disk(outcome)) if self.stripes(request) => {
                 let step = match (&mut self.striper, outcome) {
@@ -470,7 +504,7 @@ impl Push {
         let is_passing =
             matches!(failure.code, Busy | ConnectionLost | ConnectionRefused | ShuttingDown | Timeout);
         // Questions can be asked again.
-        self.doubtful.extend(self.questions.drain().map(|(_, found)| found));
+        self.doubtful.extend(self.questions.drain().map(|(_, question)| question.into_found()));
         let is_bare = self.unanswered.is_empty() && !self.fetching && !self.opening && !self.finishing;
         if !is_passing || !is_bare || !self.copy.has_stripes() {
             return Err(failure);
@@ -622,12 +656,18 @@ impl Push {
 
     /// Asks about what may be there already.
     fn ask(&mut self, channel: &mut Channel<'_>) {
+        let max = match self.copy.manner.compare {
+            Compare::Contents => COMPARISONS_MAX,
+            Compare::Times | Compare::Nothing => REQUESTS_UNANSWERED_MAX,
+        };
         while !self.resting
             && !channel.effects.is_congested()
-            && self.unanswered.len() + self.questions.len() < REQUESTS_UNANSWERED_MAX
+            && self.questions.len() < max
+            && self.questions.len() + self.unanswered.len() < REQUESTS_UNANSWERED_MAX
         {
             let Some(found) = self.doubtful.pop_front() else { return };
-            self.questions.insert(channel.request(&Frame::Stat(found.remote().clone())), found);
+            let request = channel.request(&Frame::Stat(found.remote().clone()));
+            self.questions.insert(request, Question::Name(found));
         }
     }
 
@@ -665,34 +705,60 @@ impl Push {
     /// Something is there under the name of what was found.
     fn on_there(&mut self, found: Found, there: &Entry, channel: &mut Channel<'_>) {
         self.on_answered(&found);
-        let job = self.ticket.job().clone();
-        match &found {
+        match found {
             Found::File(file) => {
-                if self.copy.manner.compare.judge(file.size, &file.attributes, there) == Verdict::Differs {
-                    return self.on_differing(found);
+                let has_attributes = has_attributes(there, &file.attributes);
+                match self.copy.manner.compare.judge(file.size, &file.attributes, there) {
+                    Verdict::Differs => return self.on_differing(Found::File(file)),
+                    Verdict::Same => return self.on_same(&file, has_attributes, channel),
+                    Verdict::Doubtful => {}
                 }
-                if has_attributes(there, &file.attributes) || self.copy.manner.dry_run {
-                    job.unchanged(file.size);
-                } else {
-                    let (path, FileAttributes { mode, mtime }) = (file.remote.clone(), file.attributes);
-                    let set = SetAttributes { path: path.clone(), mode, mtime };
-                    let request = channel.request(&Frame::SetAttributes(set));
-                    let kind = AskedKind::UnchangedFile(file.size);
-                    self.unanswered.insert(request, Asked { path, kind });
-                }
+                let (request, comparison) = file.compare(self.copy.manner.digest, channel);
+                self.questions.insert(request, Question::Content { file, has_attributes, comparison });
+                return;
             }
+            Found::Directory(_) if !is_directory(there) => return self.on_differing(found),
             Found::Directory(SetAttributes { path, mode, mtime }) => {
-                if !is_directory(there) {
-                    return self.on_differing(found);
-                }
-                if has_attributes(there, &FileAttributes { mode: *mode, mtime: *mtime }) {
-                    lock(&self.copy.directories).finished.insert(path.clone());
+                if has_attributes(there, &FileAttributes { mode, mtime }) {
+                    lock(&self.copy.directories).finished.insert(path);
                 }
             }
-            Found::Link(link) if !is_link_to(there, &link.target) => return self.on_differing(found),
+            Found::Link(ref link) if !is_link_to(there, &link.target) => return self.on_differing(found),
             Found::Link(_) => {}
         }
-        self.copy.settle(1, &job);
+        self.copy.settle(1, self.ticket.job());
+    }
+
+    /// One side more of a comparison is done, or not yet.
+    fn on_compared(
+        &mut self,
+        request: u32,
+        file: LocalFile,
+        has_attributes: bool,
+        comparison: Comparison,
+        channel: &mut Channel<'_>,
+    ) {
+        match comparison.is_same() {
+            Some(true) => self.on_same(&file, has_attributes, channel),
+            Some(false) => self.on_differing(Found::File(file)),
+            None => {
+                self.questions.insert(request, Question::Content { file, has_attributes, comparison });
+            }
+        }
+    }
+
+    /// The content of a file is there: it gets its attributes, unless it has them.
+    fn on_same(&mut self, file: &LocalFile, has_attributes: bool, channel: &mut Channel<'_>) {
+        let job = self.ticket.job();
+        if has_attributes || self.copy.manner.dry_run {
+            job.unchanged(file.size);
+        } else {
+            let (path, FileAttributes { mode, mtime }) = (file.remote.clone(), file.attributes);
+            let set = SetAttributes { path: path.clone(), mode, mtime };
+            let request = channel.request(&Frame::SetAttributes(set));
+            self.unanswered.insert(request, Asked { path, kind: AskedKind::UnchangedFile(file.size) });
+        }
+        self.copy.settle(1, job);
     }
 
     /// Nothing can be said to be there under the name of what was found.

@@ -14,7 +14,9 @@ use xferd_wire::{
 };
 
 use crate::job::{FileFailure, Job};
+use crate::same::Comparison;
 use crate::selection::Selection;
+use crate::task::Channel;
 
 /// Sources of one push.
 pub const SOURCES_MAX: usize = 65_536;
@@ -78,6 +80,13 @@ pub(crate) struct LocalFile {
     local: RemotePath,
     /// The number of its source, if that is this file.
     source: Option<usize>,
+}
+
+impl LocalFile {
+    /// Has its content compared with that of the file that is where it goes.
+    pub(crate) fn compare(&self, digest: DigestAlgorithm, channel: &mut Channel<'_>) -> (u32, Comparison) {
+        Comparison::begin(&self.remote, &self.store, &self.local, digest, channel)
+    }
 }
 
 /// Something ready to be pushed.

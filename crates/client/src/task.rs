@@ -1,8 +1,8 @@
 //! What a connection to a server is used for: one task at a time.
 
 use xferd_engine::{DiskOutcome, Effects, Failure};
-use xferd_store::StoreError;
-use xferd_wire::{DigestAlgorithm, ErrorCode, Frame};
+use xferd_store::{FileDigest, StoreError};
+use xferd_wire::{Digest, DigestAlgorithm, ErrorCode, Frame};
 
 use crate::push::Supplies;
 use crate::survey::Plan;
@@ -17,6 +17,8 @@ pub(crate) enum ClientOutcome {
     Opened(Supplies),
     /// What a pull consists of was worked out.
     Planned(Result<Plan, Failure>),
+    /// A slice more of a file is in its digest, which is there after the last.
+    Hashed(Result<(Box<FileDigest>, Option<Digest>), StoreError>),
     /// Something was done in the local tree.
     Done(Result<(), StoreError>),
 }
@@ -102,6 +104,8 @@ pub(crate) struct Channel<'a> {
     pub(crate) digests: &'a [DigestAlgorithm],
     /// Whether the server knows of shared and resumable puts.
     pub(crate) transfers: bool,
+    /// Whether the server tells digests of files.
+    pub(crate) checksums: bool,
 }
 
 impl Channel<'_> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
-use xferd_client::{Client, Compare, Job, PushSpec, Receipt, Selection, Sources};
+use xferd_client::{Client, Compare, Job, PullSpec, PushSpec, Receipt, Selection, Sources};
 use xferd_engine::Failure;
 use xferd_server::{Config, Server};
 use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
@@ -49,6 +49,10 @@ impl Pair {
         self.root.path().join(path)
     }
 
+    fn pull(&self, spec: PullSpec) -> Result<Receipt, Failure> {
+        wait(|on_end| self.client.pull(spec, on_end)).map(|(receipt, _)| receipt)
+    }
+
     fn push(&self, spec: PushSpec) -> Result<Receipt, Failure> {
         wait(|on_end| self.client.push(spec, on_end)).map(|(receipt, _)| receipt)
     }
@@ -80,6 +84,20 @@ fn push_of(source: &Path, compare: Compare) -> PushSpec {
         clients: 1,
         streams: 1,
         resume: false,
+        durable: false,
+        compare,
+        dry_run: false,
+    }
+}
+
+fn pull_of(destination: &Path, compare: Compare) -> PullSpec {
+    PullSpec {
+        paths: vec![RemotePath::from_user("there").unwrap()],
+        destination: destination.to_owned(),
+        selection: Selection::default(),
+        clients: 1,
+        streams: 1,
+        digest: DigestAlgorithm::Crc64Nvme,
         durable: false,
         compare,
         dry_run: false,
@@ -194,6 +212,33 @@ fn a_change_that_neither_size_nor_time_tells_is_sent_if_nothing_is_compared() {
 }
 
 #[test]
+fn a_change_that_neither_size_nor_time_tells_is_sent_if_contents_are_compared() {
+    for (digest, streams) in
+        [(DigestAlgorithm::Crc64Nvme, 1), (DigestAlgorithm::Blake3, 4), (DigestAlgorithm::None, 1)]
+    {
+        let pair = Pair::new();
+        let tree = pair.tree();
+        let mut spec = PushSpec { streams, ..push_of(&tree, Compare::Contents) };
+        spec.sources.digest = digest;
+        pair.push(spec.clone()).unwrap();
+        change_secretly(&tree.join("c/large"));
+        change_secretly(&tree.join("a/b/2"));
+        // Another time is no other content.
+        let touched = tree.join("a/b/6");
+        set_modified(&touched, modified(&touched) - Duration::from_secs(60));
+
+        let rehearsed = pair.push(PushSpec { dry_run: true, ..spec.clone() }).unwrap();
+        assert_eq!((counts(&rehearsed), rehearsed.bytes), ((2, 0, 0, TREE_FILES - 2), LARGE as u64 + 2));
+        let receipt = pair.push(spec).unwrap();
+        assert_eq!(counts(&receipt), (2, 0, 0, TREE_FILES - 2));
+        let there = pair.remote("there");
+        assert!(fs::read(there.join("c/large")).unwrap() == vec![!7; LARGE]);
+        assert_eq!(modified(&there.join("a/b/6")), modified(&touched));
+        assert_eq!(pair.server.stats().errors, 0);
+    }
+}
+
+#[test]
 fn a_mode_that_differs_is_set_without_sending_the_file() {
     let pair = Pair::new();
     let tree = pair.tree();
@@ -225,4 +270,71 @@ fn only_a_file_is_taken_for_a_file() {
     symlink("other", pair.remote("there")).unwrap();
     assert_eq!(counts(&pair.push(push_of(&source, Compare::Times)).unwrap()), (1, 0, 0, 0));
     assert!(fs::symlink_metadata(pair.remote("there")).unwrap().is_file());
+}
+
+#[test]
+fn an_unchanged_tree_is_not_fetched_again() {
+    for (streams, clients) in [(1, 1), (4, 1), (1, 3)] {
+        let pair = Pair::new();
+        pair.push(push_of(&pair.tree(), Compare::Times)).unwrap();
+        let back = pair.local.path().join("back");
+        let copies = clients as u64;
+        let spec = PullSpec { streams, clients, ..pull_of(&back, Compare::Times) };
+        let first = pair.pull(spec.clone()).unwrap();
+        assert_eq!(counts(&first), (TREE_FILES * copies, 5 * copies, copies, 0), "{first:?}");
+        if clients == 1 {
+            // What exists would get another one put into it.
+            fs::rename(&back, pair.local.path().join("there")).unwrap();
+        }
+        let destination = if clients == 1 { pair.local.path().to_owned() } else { back };
+        let again = PullSpec { destination, ..spec };
+        let before = pair.server.stats();
+        let (receipt, job) = wait(|on_end| pair.client.pull(again, on_end)).unwrap();
+        assert_eq!(counts(&receipt), (0, 0, 0, TREE_FILES * copies), "{receipt:?}");
+        assert_eq!(receipt.unchanged_bytes, TREE_BYTES * copies);
+        let progress = job.progress();
+        assert_eq!((progress.bytes, progress.files), (TREE_BYTES * copies, TREE_FILES * copies));
+        assert_eq!(pair.server.stats().files_sent, before.files_sent);
+    }
+}
+
+#[test]
+fn what_is_new_or_changed_is_fetched_and_nothing_else() {
+    for compare in [Compare::Times, Compare::Contents, Compare::Nothing] {
+        let pair = Pair::new();
+        pair.push(push_of(&pair.tree(), Compare::Times)).unwrap();
+        let there = pair.local.path().join("there");
+        let spec = pull_of(pair.local.path(), compare);
+        pair.pull(spec.clone()).unwrap();
+
+        change_secretly(&there.join("c/large"));
+        set_modified(&there.join("a/b/2"), SystemTime::UNIX_EPOCH);
+        fs::write(there.join("a/1"), "longer").unwrap();
+        fs::remove_file(there.join("a/5")).unwrap();
+        fs::remove_dir_all(there.join("empty")).unwrap();
+        fs::remove_file(there.join("a/link")).unwrap();
+        fs::set_permissions(there.join("a/b/6"), fs::Permissions::from_mode(0o741)).unwrap();
+
+        // The file whose time alone differs has to be fetched if times are what is compared.
+        let (files, bytes) = match compare {
+            Compare::Times => (3, 2 + 1 + 5),
+            Compare::Contents => (3, LARGE as u64 + 1 + 5),
+            Compare::Nothing => (TREE_FILES, TREE_BYTES),
+        };
+        let rehearsed = pair.pull(PullSpec { dry_run: true, ..spec.clone() }).unwrap();
+        assert_eq!((rehearsed.files, rehearsed.bytes), (files, bytes), "{compare:?}");
+        assert!(!there.join("a/5").exists());
+        let receipt = pair.pull(spec).unwrap();
+        assert_eq!((receipt.files, receipt.bytes), (files, bytes), "{compare:?}");
+        assert_eq!(receipt.unchanged, TREE_FILES - files);
+        if compare != Compare::Nothing {
+            assert_eq!((receipt.directories, receipt.links), (1, 1));
+        }
+        let is_secret = fs::read(there.join("c/large")).unwrap() != vec![7; LARGE];
+        assert_eq!(is_secret, compare == Compare::Times);
+        for path in ["", "a", "a/b", "a/b/2", "a/b/6", "a/5", "c", "empty"] {
+            let (here, source) = (there.join(path), pair.remote("there").join(path));
+            assert_eq!((modified(&here), mode(&here)), (modified(&source), mode(&source)), "{path}");
+        }
+    }
 }

@@ -42,7 +42,7 @@ struct RelayState {
     down: AtomicBool,
     /// Once more than this has come to the server in all, it goes down.
     down_after: AtomicU64,
-    /// The server seems not to know of transfers.
+    /// The server seems not to know of transfers and checksums.
     outdated: AtomicBool,
 }
 
@@ -98,10 +98,11 @@ impl RelayState {
     }
 
     fn carry_down(&self, bytes: &mut [u8]) -> bool {
-        const NAME: &[u8] = b"transfers";
         if self.outdated.load(Ordering::SeqCst) {
-            if let Some(at) = bytes.windows(NAME.len()).position(|window| window == NAME) {
-                bytes[at] = b'x';
+            for name in [&b"transfers"[..], b"checksums"] {
+                if let Some(at) = bytes.windows(name.len()).position(|window| window == name) {
+                    bytes[at] = b'x';
+                }
             }
         }
         !self.down.load(Ordering::SeqCst)
@@ -419,6 +420,10 @@ fn a_server_that_knows_no_transfers_gets_whole_files_and_cannot_resume() {
     let failure = push(&rig.client(), push_of(&source, 1, true)).unwrap_err();
     assert_eq!(failure.code, ErrorCode::Unsupported);
     assert!(failure.message.contains("--resume"), "{failure}");
+    let spec = PushSpec { compare: Compare::Contents, ..push_of(&source, 1, false) };
+    let failure = push(&rig.client(), spec).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::Unsupported);
+    assert!(failure.message.contains("--checksum"), "{failure}");
 }
 
 #[test]

@@ -110,6 +110,7 @@ fn pull_of(paths: &[&str], destination: &Path) -> PullSpec {
         streams: 1,
         digest: DigestAlgorithm::Crc64Nvme,
         durable: false,
+        compare: Compare::default(),
         dry_run: false,
     }
 }
