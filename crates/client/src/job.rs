@@ -59,6 +59,8 @@ pub struct TransferProgress {
     pub bytes: u64,
     /// How many of them the server had already, of files that an earlier transfer began.
     pub resumed_bytes: u64,
+    /// How many of them are of files that are left out because they are there already.
+    pub unchanged_bytes: u64,
     /// Bytes found so far.
     pub total_bytes: u64,
     /// Files acknowledged, or there already.
@@ -76,6 +78,7 @@ pub struct Job {
     cancelled: AtomicBool,
     bytes: AtomicU64,
     resumed_bytes: AtomicU64,
+    unchanged_bytes: AtomicU64,
     total_bytes: AtomicU64,
     files: AtomicU64,
     total_files: AtomicU64,
@@ -110,6 +113,7 @@ impl Job {
             cancelled: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
             resumed_bytes: AtomicU64::new(0),
+            unchanged_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(0),
             files: AtomicU64::new(0),
             total_files: AtomicU64::new(0),
@@ -125,6 +129,7 @@ impl Job {
         TransferProgress {
             bytes: read(&self.bytes),
             resumed_bytes: read(&self.resumed_bytes),
+            unchanged_bytes: read(&self.unchanged_bytes),
             total_bytes: read(&self.total_bytes),
             files: read(&self.files),
             total_files: read(&self.total_files),
@@ -207,6 +212,7 @@ impl Job {
     /// A file is there already.
     pub(crate) fn unchanged(&self, bytes: u64) {
         self.moved(bytes);
+        self.unchanged_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.files.fetch_add(1, Ordering::Relaxed);
         let mut tally = self.lock();
         tally.receipt.unchanged += 1;

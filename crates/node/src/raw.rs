@@ -177,6 +177,7 @@ impl From<Completion> for RawCompletion {
 pub struct RawProgress {
     pub bytes: f64,
     pub resumed_bytes: f64,
+    pub unchanged_bytes: f64,
     pub total_bytes: f64,
     pub files: f64,
     pub total_files: f64,
@@ -188,6 +189,7 @@ impl From<TransferProgress> for RawProgress {
         Self {
             bytes: progress.bytes as f64,
             resumed_bytes: progress.resumed_bytes as f64,
+            unchanged_bytes: progress.unchanged_bytes as f64,
             total_bytes: progress.total_bytes as f64,
             files: progress.files as f64,
             total_files: progress.total_files as f64,
