@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -11,7 +13,10 @@ use tempfile::TempDir;
 use xferd_client::{Client, Compare, Job, PullSpec, PushSpec, Receipt, Selection, Sources};
 use xferd_engine::Failure;
 use xferd_server::{Config, Server};
-use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
+use xferd_wire::{
+    Decoder, DigestAlgorithm, Entry, EntryKind, ErrorCode, Frame, Framed, Hello, Item, Mtime, RemotePath,
+    encode,
+};
 
 struct Pair {
     server: Server,
@@ -337,4 +342,53 @@ fn what_is_new_or_changed_is_fetched_and_nothing_else() {
             assert_eq!((modified(&here), mode(&here)), (modified(&source), mode(&source)), "{path}");
         }
     }
+}
+
+/// A server that answers nothing but the first question, about the directory that everything goes into: how many more it
+/// is asked, at most, before it has answered.
+fn questions_at_once(compare: Compare, enough: usize) -> usize {
+    let local = tempfile::tempdir().unwrap();
+    for number in 0..=enough {
+        fs::write(local.path().join(number.to_string()), "x").unwrap();
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Client::open(listener.local_addr().unwrap(), xferd_client::Config::default()).unwrap();
+    let (sender, end) = mpsc::channel();
+    client.push(push_of(local.path(), compare), move |result| sender.send(result).unwrap()).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut answer = Vec::new();
+    Hello::default().encode(&mut answer);
+    stream.write_all(&answer).unwrap();
+    let mut decoder = Decoder::new();
+    let (mut questions, mut room) = (0, vec![0; 1 << 20]);
+    // A question too many would follow at once.
+    while let Ok(bytes @ 1..) = stream.read(&mut room) {
+        let mut rest = &room[..bytes];
+        while !rest.is_empty() {
+            let (taken, item) = decoder.decode(rest).unwrap();
+            rest = &rest[taken..];
+            let Some(Item::Frame(Framed { request, frame: Frame::Stat(path) })) = item else { continue };
+            if path.as_str() != "there" {
+                questions += 1;
+                continue;
+            }
+            let (kind, mtime) = (EntryKind::Directory, Mtime::default());
+            let entry = Entry { path, kind, size: 0, mode: 0o755, mtime, link_target: None };
+            answer.clear();
+            encode(request, &Frame::Entry(entry), &mut answer);
+            stream.write_all(&answer).unwrap();
+        }
+        if questions >= enough {
+            stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        }
+    }
+    drop(stream);
+    assert_eq!(end.recv().unwrap().unwrap_err().code, ErrorCode::ConnectionLost);
+    questions
+}
+
+#[test]
+fn as_many_questions_as_the_limit_wait_for_an_answer_and_no_more() {
+    assert_eq!(questions_at_once(Compare::Times, 1024), 1024);
+    assert_eq!(questions_at_once(Compare::Contents, 64), 64);
 }
