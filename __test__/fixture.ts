@@ -2,7 +2,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer, connect as dial, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -35,6 +43,19 @@ export function sameContent(one: string, other: string): boolean {
 /** All names below a folder, hidden ones too, sorted. */
 export function namesBelow(path: string): string[] {
   return readdirSync(path, { recursive: true, encoding: 'utf8' }).sort()
+}
+
+/** Whether a server of this process has begun to receive a file into `root`: it may have no name until it is whole. */
+export function receivesInto(root: string): boolean {
+  const isWithin = (name: string) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${name}`).startsWith(`${root}/`)
+    } catch {
+      return false
+    }
+  }
+  const descriptors = process.platform === 'linux' ? readdirSync('/proc/self/fd') : []
+  return descriptors.some(isWithin) || namesBelow(root).length > 0
 }
 
 export interface Pair {

@@ -8,9 +8,11 @@ import {
   namesBelow,
   pair,
   randomFile,
+  receivesInto,
   runScript,
   sameContent,
   stallingNetwork,
+  until,
 } from './fixture.js'
 
 test('the example of the README works as it stands', async (t) => {
@@ -246,7 +248,7 @@ test('a server that is closed with grace lets a transfer finish', async (t) => {
   await using client = await connect(network.address)
   const source = randomFile(join(here, 'source'), 30_000_000)
   const transfer = client.push(source, 'copy')
-  for await (const { bytes } of transfer) if (bytes > 0) break
+  await until(() => receivesInto(root))
   const closing = server.close({ graceMs: 60_000 })
   network.heal()
   await transfer
@@ -259,7 +261,7 @@ test('closing a server again with no grace cuts a grace period short', async (t)
   const network = await stallingNetwork(t, address(server), 4_000_000)
   await using client = await connect(network.address)
   const transfer = client.push(randomFile(join(here, 'source'), 30_000_000), 'copy')
-  for await (const { bytes } of transfer) if (bytes > 0) break
+  await until(() => receivesInto(root))
   const failure = t.throwsAsync(async () => transfer, { instanceOf: XferdError })
   const closing = server.close({ graceMs: 3_600_000 })
   await server.close({ graceMs: 0 })

@@ -12,6 +12,8 @@ import { WriteStream, type WriteStreamOptions } from './write-stream.js'
 export interface ConnectOptions {
   /** How long the server may take to answer a connection attempt, or stay silent while something is expected of it. */
   timeoutMs?: number
+  /** Threads that move this side's bytes. */
+  ioThreads?: number
   /** Threads for this side's file work; 0 does it between network events. */
   workers?: number
   signal?: AbortSignal

@@ -169,7 +169,7 @@ export interface Native {
   startServer(options: RawServerOptions, wake: () => void): { server?: NativeServer; error?: RawError }
   openClient(
     address: string,
-    options: { timeoutMs?: number; workers?: number },
+    options: { timeoutMs?: number; ioThreads?: number; workers?: number },
     wake: () => void,
   ): { client?: NativeClient; error?: RawError }
   measureCeiling(options: RawCeilingOptions, done: (result: RawCeiling) => void): RawError | null

@@ -74,7 +74,7 @@ impl Pair {
         fs::create_dir(&local)?;
         let server = session::start(&root)?;
         let address = *server.addresses().first().ok_or("the server listens nowhere")?;
-        let config = xferd_client::Config { workers: 0, ..Default::default() };
+        let config = xferd_client::Config { io_threads: 1, workers: 0, ..Default::default() };
         Ok(Self { client: Client::open(address, config)?, _server: server, root, local })
     }
 

@@ -1,7 +1,7 @@
-//! A client of one server: its thread, and what it can be asked for.
+//! A client of one server: its threads, and what it can be asked for.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -30,10 +30,15 @@ pub const CLIENTS_MAX: usize = 1000;
 /// Connections that share out one copy.
 pub const STREAMS_MAX: usize = 64;
 
+/// Reactors, and workers, of one client: more threads than any machine has use for.
+pub const THREADS_MAX: usize = 256;
+
 /// How a client works.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Threads for file work: taking digests, reading small files. 0 does it on the client's own thread.
+    /// Reactor threads, 1 to [`THREADS_MAX`]: each has its own connections.
+    pub io_threads: usize,
+    /// Threads for file work, up to [`THREADS_MAX`]: taking digests, reading small files. 0 does it on the client's own thread.
     pub workers: usize,
     /// How long a server may be silent in the middle of something before it is asked for a sign of life; without one it
     /// is given up after as long again. Below the 60 s after which a server gives up a silent client.
@@ -42,7 +47,8 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { workers: 1, patience: Duration::from_secs(30) }
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(4);
+        Self { io_threads: threads, workers: threads, patience: Duration::from_secs(30) }
     }
 }
 
@@ -70,7 +76,7 @@ pub struct PushSpec {
 /// Dropping it closes it.
 pub struct Client {
     dispatcher: Dispatcher,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Client {
@@ -79,23 +85,33 @@ impl Client {
     /// # Errors
     /// What the system says to starting threads.
     pub fn open(address: SocketAddr, config: Config) -> Result<Self, Failure> {
+        check_threads(&config)?;
         let failed = |error: std::io::Error| Failure::io("cannot start the client's threads", &error);
         let pool = match config.workers {
             0 => None,
             workers => Some(WorkerPool::<Batch<ClientOutcome>>::start(workers).map_err(failed)?),
         };
-        let driver = MioDriver::new(Limits::default(), pool).map_err(failed)?;
-        let shard = Shard::new(driver, CONNECTIONS_MAX);
-        let dispatcher = Dispatcher { mailbox: shard.mailbox(), address, patience: config.patience };
-        let thread = thread::Builder::new()
-            .name("xferd-client".into())
-            .spawn(move || {
+        let mut shards = Vec::with_capacity(config.io_threads);
+        for _ in 0..config.io_threads {
+            let driver = MioDriver::new(Limits::default(), pool.clone()).map_err(failed)?;
+            shards.push(Shard::new(driver, CONNECTIONS_MAX.div_ceil(config.io_threads)));
+        }
+        let mut mailboxes = shards.iter().map(Shard::mailbox);
+        let first = mailboxes.next().ok_or_else(|| wrong("no I/O threads; give at least 1".into()))?;
+        let dispatcher = Dispatcher::new(first, mailboxes, address, config.patience);
+        let client = Self { dispatcher, threads: Mutex::default() };
+        for (index, shard) in shards.into_iter().enumerate() {
+            let run = move || {
                 if let Err(error) = shard.run() {
-                    tracing::error!(%error, "the client's reactor has failed");
+                    tracing::error!(%error, "a reactor of the client has failed");
                 }
-            })
-            .map_err(failed)?;
-        Ok(Self { dispatcher, thread: Mutex::new(Some(thread)) })
+            };
+            // Without all of them there is no client, and those that run are ended when it is dropped.
+            let name = format!("xferd-client-{index}");
+            let thread = thread::Builder::new().name(name).spawn(run).map_err(failed)?;
+            lock(&client.threads).push(thread);
+        }
+        Ok(client)
     }
 
     /// Sees whether the server is there and speaks our language.
@@ -117,7 +133,7 @@ impl Client {
     /// Takes a question back; it is answered with ABORTED, unless it has been answered.
     pub fn withdraw(&self, withdrawal: &Withdrawal) {
         withdrawal.withdraw();
-        self.dispatcher.mailbox.nudge();
+        self.dispatcher.nudge();
     }
 
     /// Pushes files and trees.
@@ -142,7 +158,7 @@ impl Client {
         }
         let sources = Arc::new(sources);
         let opener = Opener::new(&sources, clients);
-        let job = Job::new(self.dispatcher.mailbox.clone(), Box::new(on_end));
+        let job = Job::new(self.dispatcher.clone(), Box::new(on_end));
         let tickets: Vec<_> = (0..clients * streams).map(|_| job.ticket()).collect();
         let mut tickets = tickets.into_iter();
         for copy in 0..clients {
@@ -167,7 +183,7 @@ impl Client {
         on_end: impl FnOnce(Result<Receipt, Failure>) + Send + 'static,
     ) -> Result<Arc<Job>, Failure> {
         check_counts(spec.paths.len(), spec.clients, spec.streams)?;
-        let job = Job::new(self.dispatcher.mailbox.clone(), Box::new(on_end));
+        let job = Job::new(self.dispatcher.clone(), Box::new(on_end));
         let survey = Survey::new(job.ticket(), Arc::new(spec), self.dispatcher.clone());
         self.dispatcher.assign(survey);
         Ok(job)
@@ -184,9 +200,9 @@ impl Client {
         let digest = DigestAlgorithm::Crc64Nvme;
         // Past what any file can have there is nothing more to ask for.
         let end = end.filter(|&end| end <= FILE_BYTES_MAX);
-        let mailbox = self.dispatcher.mailbox.clone();
-        let (reader, task) = read::read(path, start, end, digest, mailbox, Box::new(on_open));
-        self.dispatcher.assign(task);
+        let place = self.dispatcher.place();
+        let (reader, task) = read::read(path, start, end, digest, place.clone(), Box::new(on_open));
+        place.assign(task);
         reader
     }
 
@@ -196,18 +212,20 @@ impl Client {
         spec: WriteSpec,
         on_open: impl FnOnce(Result<(), Failure>) + Send + 'static,
     ) -> Writer {
-        let (writer, task) = write::write(spec, self.dispatcher.mailbox.clone(), Box::new(on_open));
-        self.dispatcher.assign(task);
+        let place = self.dispatcher.place();
+        let (writer, task) = write::write(spec, place.clone(), Box::new(on_open));
+        place.assign(task);
         writer
     }
 
     /// Ends everything that is under way, which is answered with ABORTED, and closes all connections. Blocks until that
     /// has happened.
     pub fn close(&self) {
-        self.dispatcher.mailbox.stop();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // A thread that panicked has told so already.
-        let _ = thread.map(JoinHandle::join);
+        self.dispatcher.stop();
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            // A thread that panicked has told so already.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -215,6 +233,21 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn check_threads(config: &Config) -> Result<(), Failure> {
+    let Config { io_threads, workers, .. } = *config;
+    if !(1..=THREADS_MAX).contains(&io_threads) {
+        return Err(wrong(format!("{io_threads} I/O threads; give 1 to {THREADS_MAX}")));
+    }
+    if workers > THREADS_MAX {
+        return Err(wrong(format!("{workers} workers; give 0 to {THREADS_MAX}")));
+    }
+    Ok(())
 }
 
 fn check_counts(sources: usize, clients: usize, streams: usize) -> Result<(), Failure> {

@@ -1,6 +1,9 @@
 //! Brings tasks to connections.
 
+use std::iter;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use xferd_engine::Mailbox;
@@ -11,26 +14,94 @@ use crate::task::Task;
 /// Knows where connections are made, and to whom.
 #[derive(Clone)]
 pub(crate) struct Dispatcher {
-    pub(crate) mailbox: Mailbox<ClientSession>,
-    pub(crate) address: SocketAddr,
-    pub(crate) patience: Duration,
+    first: Place,
+    others: Arc<[Place]>,
 }
 
 impl Dispatcher {
+    /// Has tasks done by the reactors with these mailboxes, on connections to `address` that may be silent for
+    /// `patience`.
+    pub(crate) fn new(
+        first: Mailbox<ClientSession>,
+        others: impl Iterator<Item = Mailbox<ClientSession>>,
+        address: SocketAddr,
+        patience: Duration,
+    ) -> Self {
+        let place = |mailbox| Place { mailbox, tasks: Arc::default(), address, patience };
+        Self { first: place(first), others: others.map(place).collect() }
+    }
+
+    /// The reactor with the fewest tasks; the first of several such, so that a client that does one thing after the other
+    /// needs a single connection.
+    pub(crate) fn place(&self) -> &Place {
+        self.places().min_by_key(|place| place.tasks.load(Ordering::Relaxed)).unwrap_or(&self.first)
+    }
+
     /// Has `task` done on an idle connection, or a new one. If there is no room for it, it is dropped and says so to
     /// whoever asked for it.
     pub(crate) fn assign(&self, task: impl Task + 'static) {
-        warn_unless(self.mailbox.dispatch(Assignment(Box::new(task)), self.address, self.session()));
+        self.place().assign(task);
     }
 
     /// The same once `delay` has passed.
     pub(crate) fn assign_after(&self, delay: Duration, task: impl Task + 'static) {
-        let assignment = Assignment(Box::new(task));
-        warn_unless(self.mailbox.dispatch_after(delay, assignment, self.address, self.session()));
+        let place = self.place();
+        let assignment = place.assignment(task);
+        warn_unless(place.mailbox.dispatch_after(delay, assignment, place.address, place.session()));
+    }
+
+    /// Makes every connection look at what it shares with other threads.
+    pub(crate) fn nudge(&self) {
+        self.places().for_each(Place::nudge);
+    }
+
+    /// Ends every connection.
+    pub(crate) fn stop(&self) {
+        self.places().for_each(|place| place.mailbox.stop());
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        iter::once(&self.first).chain(self.others.iter())
+    }
+}
+
+/// One reactor of a client.
+#[derive(Clone)]
+pub(crate) struct Place {
+    mailbox: Mailbox<ClientSession>,
+    /// Tasks it has and has not ended.
+    tasks: Arc<AtomicUsize>,
+    address: SocketAddr,
+    patience: Duration,
+}
+
+impl Place {
+    /// Has `task` done here.
+    pub(crate) fn assign(&self, task: impl Task + 'static) {
+        warn_unless(self.mailbox.dispatch(self.assignment(task), self.address, self.session()));
+    }
+
+    /// Makes the connections here look at what they share with other threads.
+    pub(crate) fn nudge(&self) {
+        self.mailbox.nudge();
+    }
+
+    fn assignment(&self, task: impl Task + 'static) -> Assignment {
+        self.tasks.fetch_add(1, Ordering::Relaxed);
+        Assignment { task: Box::new(task), _counted: Counted(self.tasks.clone()) }
     }
 
     fn session(&self) -> ClientSession {
         ClientSession::new(self.address, self.patience)
+    }
+}
+
+/// Counts a task of a reactor for as long as there is one.
+pub(crate) struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use xferd_engine::{Failure, Mailbox};
+use xferd_engine::Failure;
 use xferd_wire::{Committed, Digest, EntryKind, ErrorCode, WritePathCounts};
 
-use crate::session::{CLIENT_CLOSED, ClientSession};
+use crate::dispatcher::Dispatcher;
+use crate::session::CLIENT_CLOSED;
 
 /// Failures of single files that a receipt lists; it counts them all.
 pub const FAILURES_LISTED_MAX: usize = 100;
@@ -85,7 +86,7 @@ pub struct Job {
     /// Walks that have not found everything yet.
     searching: AtomicU64,
     tally: Mutex<Tally>,
-    mailbox: Mailbox<ClientSession>,
+    dispatcher: Dispatcher,
 }
 
 struct Tally {
@@ -100,7 +101,7 @@ struct Tally {
 
 impl Job {
     /// A transfer that calls `on_end` once, when its last part has ended.
-    pub(crate) fn new(mailbox: Mailbox<ClientSession>, on_end: OnEnd) -> Arc<Self> {
+    pub(crate) fn new(dispatcher: Dispatcher, on_end: OnEnd) -> Arc<Self> {
         let tally = Tally {
             parts: 0,
             receipt: Receipt::default(),
@@ -119,7 +120,7 @@ impl Job {
             total_files: AtomicU64::new(0),
             searching: AtomicU64::new(0),
             tally: Mutex::new(tally),
-            mailbox,
+            dispatcher,
         })
     }
 
@@ -192,7 +193,7 @@ impl Job {
 
     /// Makes its connections look at what they share.
     pub(crate) fn nudge(&self) {
-        self.mailbox.nudge();
+        self.dispatcher.nudge();
     }
 
     /// A file is stored.
@@ -270,7 +271,7 @@ impl Job {
     fn end_with(&self, failure: Failure) {
         self.lock().fatal.get_or_insert(failure);
         self.cancelled.store(true, Ordering::Relaxed);
-        self.mailbox.nudge();
+        self.dispatcher.nudge();
     }
 
     fn end_part(&self, result: Result<(), Failure>) {

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use xferd_engine::{Failure, Mailbox};
+use xferd_engine::Failure;
 use xferd_store::Hasher;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, Get, RemotePath};
 
-use crate::session::{CLIENT_CLOSED, ClientSession};
+use crate::dispatcher::Place;
+use crate::session::CLIENT_CLOSED;
 use crate::task::{Channel, Course, Task, TaskEvent, unexpected};
 
 /// Bytes of a chunk, at most.
@@ -22,7 +23,7 @@ type OnChunk = Box<dyn FnOnce(Result<Option<Vec<u8>>, Failure>) + Send>;
 /// A file being read.
 pub struct Reader {
     shared: Arc<Shared>,
-    mailbox: Mailbox<ClientSession>,
+    place: Place,
 }
 
 impl Reader {
@@ -33,14 +34,14 @@ impl Reader {
         state.on_chunk = Some(on_chunk);
         deliver(state);
         if was_full {
-            self.mailbox.nudge();
+            self.place.nudge();
         }
     }
 
     /// Ends it early.
     pub fn cancel(&self) {
         self.shared.lock().cancelled = true;
-        self.mailbox.nudge();
+        self.place.nudge();
     }
 }
 
@@ -115,7 +116,7 @@ pub(crate) fn read(
     start: u64,
     end: Option<u64>,
     digest: DigestAlgorithm,
-    mailbox: Mailbox<ClientSession>,
+    place: Place,
     on_open: OnOpen,
 ) -> (Reader, Read) {
     let shared = Arc::new(Shared::default());
@@ -131,7 +132,7 @@ pub(crate) fn read(
         end: 0,
         verified: false,
     };
-    (Reader { shared, mailbox }, read)
+    (Reader { shared, place }, read)
 }
 
 impl Task for Read {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use xferd_engine::{Effects, End, Event, Failure, Session};
@@ -10,6 +11,7 @@ use xferd_wire::{
     choose_version,
 };
 
+use crate::dispatcher::Counted;
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent};
 
 /// How long an idle connection is kept.
@@ -31,7 +33,7 @@ pub(crate) struct ClientSession {
     transfers: bool,
     checksums: bool,
     next_request: u32,
-    task: Option<Box<dyn Task>>,
+    task: Option<Assignment>,
     /// The server was silent and was asked for a sign of life.
     pinged: bool,
 }
@@ -46,8 +48,25 @@ enum Phase {
     Closed,
 }
 
-/// A task on its way to a connection.
-pub(crate) struct Assignment(pub(crate) Box<dyn Task>);
+/// A task on its way to a connection, or there.
+pub(crate) struct Assignment {
+    pub(crate) task: Box<dyn Task>,
+    pub(crate) _counted: Counted,
+}
+
+impl Deref for Assignment {
+    type Target = dyn Task;
+
+    fn deref(&self) -> &Self::Target {
+        self.task.as_ref()
+    }
+}
+
+impl DerefMut for Assignment {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.task.as_mut()
+    }
+}
 
 type Fx = Effects<ClientOutcome>;
 
@@ -100,7 +119,7 @@ impl Session for ClientSession {
                 effects.send_encoded(|out| Hello::default().encode(out));
                 return;
             }
-            Event::Command(Assignment(task)) => {
+            Event::Command(task) => {
                 self.task = Some(task);
                 if self.phase == Phase::Open {
                     self.drive(effects, |task, channel| task.start(channel));
@@ -149,7 +168,7 @@ impl Session for ClientSession {
         }
     }
 
-    fn is_wanted(Assignment(task): &Assignment) -> bool {
+    fn is_wanted(task: &Assignment) -> bool {
         !task.is_cancelled()
     }
 
@@ -245,7 +264,7 @@ impl ClientSession {
             transfers: self.transfers,
             checksums: self.checksums,
         };
-        match step(task.as_mut(), &mut channel) {
+        match step(&mut **task, &mut channel) {
             Ok(Course::Running) => {}
             Ok(Course::Finished) => {
                 self.task = None;

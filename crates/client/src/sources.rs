@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use xferd_engine::{Content, Failure, GATHERED_BYTES_MAX, OpenSource, Opened, Wanted};
+use xferd_engine::{Content, Failure, GATHERED_BYTES_MAX, OpenFiles, OpenSource, Opened, Wanted};
 use xferd_store::{FileAttributes, Listed, Listing, Options, Store};
 use xferd_wire::{
     DigestAlgorithm, Entry, EntryKind, ErrorCode, FileHeader, Identity, MakeDir, RemotePath, SetAttributes,
@@ -160,7 +160,7 @@ impl Opener {
     pub(crate) fn open(&self, file: &LocalFile) -> Result<Opened, FileFailure> {
         let wanted = Wanted { start: 0, end: None, digest: self.digest, mapped: self.mapped };
         let open = || {
-            Opened::open(&file.store, &file.local, &wanted)
+            Opened::open(&file.store, &file.local, &wanted, &OpenFiles::default())
                 .map_err(|error| FileFailure { path: file.local.to_string(), failure: error.into() })
         };
         let Some((files, source)) = self.shared_files.as_ref().zip(file.source) else { return open() };

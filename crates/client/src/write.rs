@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use xferd_engine::{Failure, Mailbox};
+use xferd_engine::Failure;
 use xferd_store::Hasher;
 use xferd_wire::limits::EXTENT_BYTES_MAX;
 use xferd_wire::{Digest, DigestAlgorithm, ErrorCode, Frame, Identity, Mtime, Put, RemotePath, Sharing};
 
-use crate::session::{CLIENT_CLOSED, ClientSession};
+use crate::dispatcher::Place;
+use crate::session::CLIENT_CLOSED;
 use crate::task::{Channel, Course, Task, TaskEvent, unexpected};
 
 type OnAccepted = Box<dyn FnOnce(Result<(), Failure>) + Send>;
@@ -40,7 +41,7 @@ pub struct WriteSpec {
 /// A file being written.
 pub struct Writer {
     shared: Arc<Shared>,
-    mailbox: Mailbox<ClientSession>,
+    place: Place,
 }
 
 impl Writer {
@@ -66,7 +67,7 @@ impl Writer {
             state.report(failure);
         } else {
             drop(state);
-            self.mailbox.nudge();
+            self.place.nudge();
         }
     }
 }
@@ -115,17 +116,13 @@ pub(crate) struct Write {
 }
 
 /// A writer, and the task that serves it.
-pub(crate) fn write(
-    spec: WriteSpec,
-    mailbox: Mailbox<ClientSession>,
-    on_open: OnAccepted,
-) -> (Writer, Write) {
+pub(crate) fn write(spec: WriteSpec, place: Place, on_open: OnAccepted) -> (Writer, Write) {
     let shared = Arc::new(Shared::default());
     shared.lock().on_open = Some(on_open);
     let hasher = Some(Hasher::new(spec.digest));
     let write =
         Write { shared: shared.clone(), spec, request: 0, hasher, bytes: 0, committed: None, is_over: false };
-    (Writer { shared, mailbox }, write)
+    (Writer { shared, place }, write)
 }
 
 impl Task for Write {

@@ -142,7 +142,13 @@ fn an_unchanged_tree_is_not_sent_again() {
         let spec = PushSpec { streams, clients, ..push_of(&tree, Compare::Times) };
         let copies = clients as u64;
         let first = pair.push(spec.clone()).unwrap();
-        assert_eq!(counts(&first), (TREE_FILES * copies, 5 * copies, copies, 0), "{first:?}");
+        assert_eq!(
+            (first.files, first.links, first.unchanged),
+            (TREE_FILES * copies, copies, 0),
+            "{first:?}"
+        );
+        // Of several connections one may have made a directory, on the way to a file, that another is about to make.
+        assert!(first.directories == 5 * copies || streams > 1, "{first:?}");
         let before = pair.server.stats();
 
         let (again, job) = wait(|on_end| pair.client.push(spec.clone(), on_end)).unwrap();

@@ -9,7 +9,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use xferd_client::{Client, Compare, Job, PullSpec, PushSpec, Receipt, Selection, Sources, WriteSpec};
+use xferd_client::{
+    Client, Compare, Job, PullSpec, PushSpec, Receipt, Selection, Sources, THREADS_MAX, WriteSpec,
+};
 use xferd_engine::Failure;
 use xferd_server::{Config, Server};
 use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
@@ -29,7 +31,7 @@ impl Pair {
         config.listen = vec!["127.0.0.1:0".parse().unwrap()];
         (config.io_threads, config.workers) = (io_threads, workers);
         let server = Server::start(config).unwrap();
-        let client_config = xferd_client::Config { workers, ..Default::default() };
+        let client_config = xferd_client::Config { io_threads, workers, ..Default::default() };
         let client = Client::open(server.addresses()[0], client_config).unwrap();
         Self { server, client, root, local: tempfile::tempdir().unwrap() }
     }
@@ -482,7 +484,7 @@ fn a_written_stream_becomes_a_file_once_it_is_finished() {
 fn a_server_that_falls_silent_is_asked_for_a_sign_of_life_and_then_given_up() {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let config = xferd_client::Config { workers: 0, patience: Duration::from_millis(200) };
+    let config = xferd_client::Config { io_threads: 1, workers: 0, patience: Duration::from_millis(200) };
     let client = Client::open(listener.local_addr().unwrap(), config).unwrap();
     let (sender, receiver) = mpsc::channel();
     client.ask(xferd_wire::Frame::Stat(path("x")), move |answer| sender.send(answer).unwrap());
@@ -496,4 +498,30 @@ fn a_server_that_falls_silent_is_asked_for_a_sign_of_life_and_then_given_up() {
     assert_eq!(failure.code, ErrorCode::Timeout);
     let ping = [xferd_wire::opcode::PING, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1];
     assert!(said.windows(ping.len()).any(|bytes| bytes == ping), "it asks before it gives up");
+}
+
+#[test]
+fn what_is_done_one_after_the_other_takes_one_connection_and_what_is_done_at_once_takes_every_reactor() {
+    let pair = Pair::new(2, 0);
+    let source = pair.file("x", 10);
+    for name in ["a", "b", "c"] {
+        pair.push(push_of(&[&source], name)).unwrap();
+    }
+    assert_eq!(pair.server.stats().accepted, 1);
+    pair.push(PushSpec { clients: 4, ..push_of(&[&source], "copies/x") }).unwrap();
+    assert_eq!(pair.server.stats().files_received, 7);
+    assert!(pair.server.stats().accepted > 2);
+}
+
+#[test]
+fn a_client_has_as_many_threads_as_it_may_have_and_not_one_more() {
+    let address = "127.0.0.1:1".parse().unwrap();
+    let open = |io_threads, workers| {
+        let config = xferd_client::Config { io_threads, workers, ..Default::default() };
+        Client::open(address, config).map(drop).map_err(|failure| failure.code)
+    };
+    assert_eq!(open(THREADS_MAX, THREADS_MAX), Ok(()));
+    for (io_threads, workers) in [(0, 0), (THREADS_MAX + 1, 0), (1, THREADS_MAX + 1)] {
+        assert_eq!(open(io_threads, workers), Err(ErrorCode::InvalidArgument));
+    }
 }

@@ -20,7 +20,7 @@ pub use disk::DiskOutcome;
 pub use failure::Failure;
 pub use incoming::{GATHERED_BYTES_MAX, Incoming};
 pub use mailbox::{MAILBOX_MESSAGES_MAX, Mailbox};
-pub use open::{Content, Opened, Wanted, send_small};
+pub use open::{Content, OPEN_FILES_MAX, OpenFiles, Opened, Wanted, send_small};
 pub use outgoing::{EXTENT_BYTES, OpenSource, Outgoing, Progress};
 pub use session::{Effect, Effects, End, Event, SendSource, Session};
 pub use shard::{Load, OnAccept, Shard};

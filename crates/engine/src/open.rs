@@ -1,14 +1,18 @@
 //! Opens files for sending: small ones are read at once, large ones are left to the kernel.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use xferd_os::Mapping;
 use xferd_store::{FileAttributes, Hasher, Source, SourceDigest, Store, StoreError};
-use xferd_wire::{Digest, DigestAlgorithm, FileHeader, Frame, Identity, RemotePath};
+use xferd_wire::{Digest, DigestAlgorithm, FileHeader, Frame, Identity, Mtime, RemotePath};
 
 use crate::incoming::GATHERED_BYTES_MAX;
 use crate::outgoing::OpenSource;
 use crate::session::Effects;
+
+/// Large files that are sent and known to be, so that others who want the same can join. Beyond it, each sends its own.
+pub const OPEN_FILES_MAX: usize = 1024;
 
 /// A part of a file that is to be sent, and how.
 #[derive(Clone, Debug)]
@@ -41,12 +45,57 @@ pub enum Content {
     Large(Arc<OpenSource>),
 }
 
+/// Large files that are being sent. All who send the same part of the same version of one share its descriptor, its
+/// mapping and its digest.
+#[derive(Debug, Default)]
+pub struct OpenFiles(Mutex<HashMap<Version, Weak<OpenSource>>>);
+
+/// A part of a file as it was at some time.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Version {
+    path: RemotePath,
+    identity: Identity,
+    size: u64,
+    mtime: Mtime,
+    start: u64,
+    end: u64,
+    digest: DigestAlgorithm,
+    mapped: bool,
+}
+
+impl OpenFiles {
+    /// The one that is being sent, or what `open` opens.
+    fn join(
+        &self,
+        version: Version,
+        open: impl FnOnce() -> Result<OpenSource, StoreError>,
+    ) -> Result<Arc<OpenSource>, StoreError> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = files.get(&version).and_then(Weak::upgrade) {
+            return Ok(open);
+        }
+        let opened = Arc::new(open()?);
+        if files.len() >= OPEN_FILES_MAX {
+            files.retain(|_, file| file.strong_count() > 0);
+        }
+        if files.len() < OPEN_FILES_MAX {
+            files.insert(version, Arc::downgrade(&opened));
+        }
+        Ok(opened)
+    }
+}
+
 impl Opened {
-    /// Opens `path` in `store`, and reads it if it is small. Blocks.
+    /// Opens `path` in `store`, and reads it if it is small; if it is large and one of `files`, joins that. Blocks.
     ///
     /// # Errors
     /// What the store says: not there, not a file, no permission, changed while it was read.
-    pub fn open(store: &Store, path: &RemotePath, wanted: &Wanted) -> Result<Self, StoreError> {
+    pub fn open(
+        store: &Store,
+        path: &RemotePath,
+        wanted: &Wanted,
+        files: &OpenFiles,
+    ) -> Result<Self, StoreError> {
         let source = store.open_source(path)?;
         let FileAttributes { mode, mtime } = source.attributes();
         let (size, identity) = (source.size(), source.identity());
@@ -59,12 +108,13 @@ impl Opened {
             hasher.update(&bytes);
             Content::Small(bytes, hasher.finish())
         } else {
-            let mapping = match wanted.mapped {
-                true => Some(Arc::new(map(&source, size)?)),
-                false => None,
-            };
-            let digest = SourceDigest::new(path, wanted.digest, start, end);
-            Content::Large(Arc::new(OpenSource::new(source, mapping, digest, start, end)))
+            let Wanted { digest, mapped, .. } = *wanted;
+            let version = Version { path: path.clone(), identity, size, mtime, start, end, digest, mapped };
+            Content::Large(files.join(version, || {
+                let mapping = if mapped { Some(Arc::new(map(&source, size)?)) } else { None };
+                let digest = SourceDigest::new(path, digest, start, end);
+                Ok(OpenSource::new(source, mapping, digest, start, end))
+            })?)
         };
         Ok(Self { header, identity, content })
     }
@@ -81,4 +131,55 @@ pub fn send_small<O>(request: u32, start: u64, bytes: &[u8], digest: Digest, eff
         effects.send_encoded(|out| out.extend_from_slice(bytes));
     }
     effects.send(request, &Frame::Digest(digest));
+}
+
+#[cfg(test)]
+mod tests {
+    use xferd_store::Options;
+
+    use super::*;
+
+    const BYTES: usize = GATHERED_BYTES_MAX as usize + 10;
+
+    fn open(store: &Store, name: &str, end: Option<u64>, files: &OpenFiles) -> Arc<OpenSource> {
+        let wanted = Wanted { start: 0, end, digest: DigestAlgorithm::Crc64Nvme, mapped: false };
+        match Opened::open(store, &RemotePath::parse(name).unwrap(), &wanted, files).unwrap().content {
+            Content::Large(open) => open,
+            Content::Small(..) => panic!("the file is large"),
+        }
+    }
+
+    #[test]
+    fn who_sends_the_same_part_of_the_same_version_shares_it_while_it_is_sent() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |byte| std::fs::write(root.path().join("x"), vec![byte; BYTES]).unwrap();
+        write(1);
+        let store = Store::open(root.path(), Options::default()).unwrap();
+        let files = OpenFiles::default();
+        let first = open(&store, "x", None, &files);
+        assert!(Arc::ptr_eq(&first, &open(&store, "x", None, &files)));
+        assert!(!Arc::ptr_eq(&first, &open(&store, "x", Some(BYTES as u64 - 1), &files)));
+        std::fs::remove_file(root.path().join("x")).unwrap();
+        write(2);
+        assert!(!Arc::ptr_eq(&first, &open(&store, "x", None, &files)), "another file has the name");
+        let gone = Arc::downgrade(&first);
+        drop(first);
+        assert!(gone.upgrade().is_none(), "nothing is kept open for later");
+    }
+
+    #[test]
+    fn so_many_files_can_be_joined_and_the_next_is_sent_for_itself() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("x"), vec![0; BYTES + OPEN_FILES_MAX]).unwrap();
+        let store = Store::open(root.path(), Options::default()).unwrap();
+        let files = OpenFiles::default();
+        let part = |number: usize| open(&store, "x", Some((BYTES + number) as u64), &files);
+        let mut all: Vec<_> = (0..OPEN_FILES_MAX).map(part).collect();
+        assert!(Arc::ptr_eq(all.last().unwrap(), &part(OPEN_FILES_MAX - 1)));
+        let alone = part(OPEN_FILES_MAX);
+        assert!(!Arc::ptr_eq(&alone, &part(OPEN_FILES_MAX)));
+        all.pop();
+        let next = part(OPEN_FILES_MAX);
+        assert!(Arc::ptr_eq(&next, &part(OPEN_FILES_MAX)));
+    }
 }

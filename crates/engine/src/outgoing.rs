@@ -23,6 +23,7 @@ const AHEAD_BYTES: u64 = 1 << 20;
 const HASHED_AHEAD_BYTES: u64 = 64 << 20;
 
 /// A file opened for sending, shared by all who send it: one descriptor, perhaps one mapping, one digest.
+#[derive(Debug)]
 pub struct OpenSource {
     source: Source,
     mapping: Option<Arc<Mapping>>,
@@ -200,7 +201,7 @@ mod tests {
     use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
 
     use super::*;
-    use crate::open::{Content, Opened, Wanted};
+    use crate::open::{Content, OpenFiles, Opened, Wanted};
     use crate::session::Effect;
 
     const SIZE: u64 = 3 * EXTENT_BYTES + 5;
@@ -214,7 +215,10 @@ mod tests {
         std::fs::write(root.path().join("x"), vec![7; SIZE as usize]).unwrap();
         let store = Store::open(root.path(), Options::default()).unwrap();
         let wanted = Wanted { start, end: None, digest: DigestAlgorithm::Crc64Nvme, mapped: false };
-        match Opened::open(&store, &RemotePath::parse("x").unwrap(), &wanted).unwrap().content {
+        match Opened::open(&store, &RemotePath::parse("x").unwrap(), &wanted, &OpenFiles::default())
+            .unwrap()
+            .content
+        {
             Content::Large(source) => (root, source),
             Content::Small(..) => panic!("the file is large"),
         }

@@ -61,6 +61,7 @@ fn write_policy(name: &str) -> Result<WritePolicy, Failure> {
 #[allow(missing_docs)]
 pub struct RawClientOptions {
     pub timeout_ms: Option<f64>,
+    pub io_threads: Option<u32>,
     pub workers: Option<u32>,
 }
 
@@ -70,6 +71,7 @@ impl TryFrom<RawClientOptions> for xferd_client::Config {
     fn try_from(options: RawClientOptions) -> Result<Self, Failure> {
         let config = xferd_client::Config::default();
         Ok(Self {
+            io_threads: options.io_threads.map_or(config.io_threads, |threads| threads as usize),
             workers: options.workers.map_or(config.workers, |threads| threads as usize),
             patience: options.timeout_ms.map_or(Ok(config.patience), |ms| duration("timeoutMs", ms))?,
         })

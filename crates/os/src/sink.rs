@@ -52,6 +52,11 @@ impl Sink {
         Self { file, way: Way::Paced }
     }
 
+    /// Whether writing waits for the disk, instead of for memory.
+    pub fn waits_for_disk(&self) -> bool {
+        matches!(self.way, Way::Direct(..) | Way::Paced)
+    }
+
     /// The file, for everything but writing its content.
     pub fn file(&self) -> &Arc<File> {
         &self.file

@@ -72,8 +72,10 @@ pub struct MioDriver<J: Job> {
     mailbox: Arc<Mailbox<J>>,
     /// Errands that workers have, or have left in the mailbox.
     errands: usize,
-    /// Work that no worker had room for; without workers, what the next turn does itself.
+    /// Work that no worker had room for.
     work: VecDeque<(Token, Work<J>)>,
+    /// What the next turn does itself.
+    own_work: VecDeque<(Token, Work<J>)>,
     /// What ended outside a turn.
     ended: Vec<Done<J>>,
 }
@@ -110,6 +112,7 @@ impl<J: Job> MioDriver<J> {
             mailbox: Arc::new(Mailbox::new(waker.clone())),
             errands: 0,
             work: VecDeque::new(),
+            own_work: VecDeque::new(),
             ended: Vec::new(),
             waker,
         })
@@ -250,6 +253,11 @@ impl<J: Job> MioDriver<J> {
         }
     }
 
+    fn queue(&mut self, token: Token, work: Work<J>, for_worker: bool) {
+        let queue = if for_worker && self.workers.is_some() { &mut self.work } else { &mut self.own_work };
+        queue.push_back((token, work));
+    }
+
     /// Hands over what ended since the last look.
     fn collect(&mut self, done: &mut Vec<Done<J>>) {
         done.append(&mut self.ended);
@@ -294,7 +302,7 @@ impl<J: Job> MioDriver<J> {
     /// Whether a turn has something to do without any event.
     fn is_ready(&self) -> bool {
         !self.runnable.is_empty()
-            || (self.workers.is_none() && !self.work.is_empty())
+            || !self.own_work.is_empty()
             || self.listeners.iter().any(|(_, port)| port.is_ready())
     }
 
@@ -391,9 +399,11 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             }
             Op::ShutdownWrite(sock) => self.transmit(token, sock, Transmit::End),
             Op::WriteAt { sink, offset, buf } => {
-                self.work.push_back((token, Work::WriteAt { sink, offset, buf }))
+                // Into memory is written at once, by the thread in whose processor's cache the bytes are.
+                let waits = sink.waits_for_disk();
+                self.queue(token, Work::WriteAt { sink, offset, buf }, waits);
             }
-            Op::Offload(job) => self.work.push_back((token, Work::Run(job))),
+            Op::Offload(job) => self.queue(token, Work::Run(job), true),
             Op::Close(sock) => self.close(token, sock),
             Op::Reset(sock) => {
                 if let Some(stream) = self.stream(sock) {
@@ -414,11 +424,12 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             port.accepting = None;
             return self.end(token, cancelled(), Carried::Nothing);
         }
-        if let Some(place) = self.work.iter().position(|(waiting, _)| *waiting == token) {
-            if let Some((_, work)) = self.work.remove(place) {
-                self.end(token, cancelled(), work.into_carried());
-            }
-            return;
+        let withdrawn = [&mut self.work, &mut self.own_work].into_iter().find_map(|queue| {
+            let place = queue.iter().position(|(waiting, _)| *waiting == token)?;
+            queue.remove(place)
+        });
+        if let Some((_, work)) = withdrawn {
+            return self.end(token, cancelled(), work.into_carried());
         }
         let found = self.streams.iter_mut().find_map(|(slot, stream)| {
             if stream.receiving.take_if(|(waiting, _)| *waiting == token).is_some() {
@@ -458,9 +469,7 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             done.extend(port.accept());
         }
         self.run_streams(done);
-        if self.workers.is_none() {
-            done.extend(self.work.drain(..).map(|(token, work)| work.perform(token)));
-        }
+        done.extend(self.own_work.drain(..).map(|(token, work)| work.perform(token)));
         self.collect(done);
         self.dispatch();
         self.in_flight -= done.len() - done_before;

@@ -145,6 +145,7 @@ impl Server {
             patience: config.patience,
             log: Log::default(),
             transfers: Arc::default(),
+            open_files: Arc::default(),
         });
         let start_failed = |error: io::Error| Failure::io("cannot start the server's threads", &error);
         let pool = match config.workers {

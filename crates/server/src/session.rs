@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xferd_engine::{
-    Content, DiskOutcome, Effects, End, Event, Failure, GATHERED_BYTES_MAX, Incoming, Opened, Outgoing,
-    Progress, Session, Wanted, send_small,
+    Content, DiskOutcome, Effects, End, Event, Failure, GATHERED_BYTES_MAX, Incoming, OpenFiles, Opened,
+    Outgoing, Progress, Session, Wanted, send_small,
 };
 use xferd_store::{FileAttributes, FileDigest, Listed, Listing, Staging, Store, StoreError};
 use xferd_wire::{
@@ -63,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) patience: Patience,
     pub(crate) log: Log,
     pub(crate) transfers: Arc<Transfers>,
+    pub(crate) open_files: Arc<OpenFiles>,
 }
 
 /// One connection.
@@ -710,7 +711,9 @@ impl ServerSession {
         let store = self.shared.store.clone();
         self.waiting.insert(request, Waiting::Get { path: get.path.clone() });
         let wanted = Wanted { start: get.start, end: get.end, digest: get.digest, mapped: false };
-        effects.work(request, move || ServerOutcome::Opened(Opened::open(&store, &get.path, &wanted)));
+        let files = self.shared.open_files.clone();
+        effects
+            .work(request, move || ServerOutcome::Opened(Opened::open(&store, &get.path, &wanted, &files)));
     }
 
     fn on_worked(&mut self, request: u32, outcome: ServerOutcome, effects: &mut Fx) {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use xferd_os::memory::{self, Dirty};
 use xferd_os::{Dir, Sink, file, sink};
@@ -72,6 +72,9 @@ struct Seen {
     bytes_left: u64,
 }
 
+/// One count for all stores of this process: they share the kernel's patience, whichever directory they write to.
+static ANNOUNCED: LazyLock<Arc<AtomicU64>> = LazyLock::new(Arc::default);
+
 /// On this device, instead of the first way the second is taken.
 type Resolved = (u64, WritePath, WritePath);
 
@@ -106,7 +109,7 @@ impl Drop for Announced {
 
 impl WritePaths {
     pub(crate) fn new(policy: WritePolicy) -> Self {
-        Self { policy, ..Self::default() }
+        Self { policy, announced: ANNOUNCED.clone(), ..Self::default() }
     }
 
     /// The way for `file`, a new one in `dir` that will have `size` bytes.

@@ -64,6 +64,7 @@ impl Stage {
             patience: Patience::default(),
             log: Log::default(),
             transfers: Arc::default(),
+            open_files: Arc::default(),
         });
         let mut stage = Self {
             _root: root,
