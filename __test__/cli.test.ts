@@ -29,6 +29,8 @@ test('a file goes there and back, and the figures are on stdout', async (t) => {
   t.deepEqual(Object.keys(figures), [
     'files',
     'bytes',
+    'unchanged',
+    'unchanged_bytes',
     'resumed_bytes',
     'seconds',
     'mb_per_s',

@@ -43,6 +43,16 @@ export const transferFlags = {
     helpValue: 'GLOB',
     description: 'leave out what matches; may be given again, and beats --include',
   }),
+  checksum: Flags.boolean({
+    char: 'c',
+    exclusive: ['ignore-times'],
+    description:
+      'leave out files of the same content, told by digests, and not those of the same size and time',
+  }),
+  'ignore-times': Flags.boolean({
+    char: 'I',
+    description: 'transfer files of the same size and time, too, which are left out otherwise',
+  }),
   'dry-run': Flags.boolean({ description: 'tell what would be transferred, and transfer nothing' }),
   fsync: Flags.boolean({ description: 'synchronise each file to disk before it counts as stored' }),
   progress: Flags.option({ options: PROGRESS_MODES })({
@@ -107,15 +117,20 @@ function transferOptions(flags: TransferFlags): TransferOptions {
     durable: flags.fsync,
     include: flags.include ?? [],
     exclude: flags.exclude ?? [],
+    checksum: flags.checksum,
+    ignoreTimes: flags['ignore-times'],
     dryRun: flags['dry-run'],
   }
 }
 
-function figures({ files, bytes, resumedBytes, seconds, digest, writePaths }: Receipt) {
+function figures(receipt: Receipt) {
+  const { files, unchanged, unchangedBytes, bytes, resumedBytes, seconds, digest, writePaths } = receipt
   const mb_per_s = seconds > 0 ? (bytes - resumedBytes) / 1e6 / seconds : 0
   return {
     files,
     bytes,
+    unchanged,
+    unchanged_bytes: unchangedBytes,
     resumed_bytes: resumedBytes,
     seconds,
     mb_per_s,
@@ -130,9 +145,11 @@ function usage() {
   return { cpu_s: (userCPUTime + systemCPUTime) / 1e6, max_rss_bytes: maxRSS * 1024 }
 }
 
-function summary(verb: string, { files, bytes, resumedBytes, seconds, digest }: Receipt): string {
+function summary(verb: string, receipt: Receipt): string {
+  const { files, unchanged, bytes, resumedBytes, seconds, digest } = receipt
   const resumed = resumedBytes > 0 ? `, ${formatBytes(resumedBytes)} of it there already,` : ''
   const rate = formatRate((bytes - resumedBytes) / seconds)
   const speed = seconds > 0 ? ` in ${seconds.toFixed(2)} s, ${rate}` : ''
-  return `${verb} ${formatCount(files, 'file')}, ${formatBytes(bytes)}${resumed}${speed}${digest ? ` (${digest})` : ''}`
+  const rest = unchanged > 0 ? `; ${unchanged.toLocaleString('en')} unchanged` : ''
+  return `${verb} ${formatCount(files, 'file')}, ${formatBytes(bytes)}${resumed}${speed}${digest ? ` (${digest})` : ''}${rest}`
 }

@@ -37,6 +37,13 @@ export interface TransferOptions extends CallOptions {
   include?: string[]
   /** Globs of what to leave out; stronger than `include`. */
   exclude?: string[]
+  /**
+   * Tells by digests what is there already, and not by size and time. Without it, a file whose size and modification time
+   * are those of the one at the target is left out.
+   */
+  checksum?: boolean
+  /** Transfers everything, whether or not it is there already. */
+  ignoreTimes?: boolean
   /** Finds out what would be transferred, and transfers nothing. */
   dryRun?: boolean
 }

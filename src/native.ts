@@ -38,6 +38,8 @@ export interface WritePathCounts {
 
 export interface RawReceipt {
   files: number
+  unchanged: number
+  unchangedBytes: number
   directories: number
   links: number
   bytes: number
@@ -65,6 +67,7 @@ export interface RawCompletion {
 export interface RawProgress {
   bytes: number
   resumedBytes: number
+  unchangedBytes: number
   totalBytes: number
   files: number
   totalFiles: number
@@ -112,6 +115,8 @@ export interface RawTransferOptions {
   durable?: boolean
   include?: string[]
   exclude?: string[]
+  checksum?: boolean
+  ignoreTimes?: boolean
   dryRun?: boolean
 }
 

@@ -3,9 +3,12 @@ import type { Receipt } from './receipt.js'
 
 /** How far a transfer is. */
 export interface Progress {
+  /** Sent, or stored, or there already. */
   bytes: number
-  /** How many of the bytes the server had already; they don't count for the rate. */
+  /** How many of the bytes the server had already, from a push that was cut off; they don't count for the rate. */
   resumedBytes: number
+  /** How many of them are of files that are left out because they are there already; nor do these. */
+  unchangedBytes: number
   /** Bytes to transfer; undefined until the whole tree has been walked. */
   total: number | undefined
   files: number
@@ -27,11 +30,12 @@ export class Meter {
   }
 
   sample(raw: RawProgress): Progress {
-    const bytesPerSecond = this.#rate(performance.now(), raw.bytes - raw.resumedBytes)
+    const bytesPerSecond = this.#rate(performance.now(), raw.bytes - raw.resumedBytes - raw.unchangedBytes)
     const total = raw.totalKnown ? raw.totalBytes : undefined
     return {
       bytes: raw.bytes,
       resumedBytes: raw.resumedBytes,
+      unchangedBytes: raw.unchangedBytes,
       total,
       files: raw.files,
       totalFiles: raw.totalKnown ? raw.totalFiles : undefined,
@@ -51,14 +55,18 @@ export class Meter {
 }
 
 /** The last progress of a transfer that succeeded. */
-export function completed({ bytes, resumedBytes, files, seconds }: Receipt): Progress {
+export function completed(receipt: Receipt): Progress {
+  const { resumedBytes, unchangedBytes, seconds } = receipt
+  const bytes = receipt.bytes + unchangedBytes
+  const files = receipt.files + receipt.unchanged
   return {
     bytes,
     resumedBytes,
+    unchangedBytes,
     total: bytes,
     files,
     totalFiles: files,
-    bytesPerSecond: perSecond(bytes - resumedBytes, seconds),
+    bytesPerSecond: perSecond(receipt.bytes - resumedBytes, seconds),
     secondsLeft: 0,
   }
 }

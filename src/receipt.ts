@@ -5,6 +5,10 @@ import type { RawCompletion, WritePathCounts } from './native.js'
 export interface Receipt {
   /** Files stored, each copy of `clients` counted. */
   files: number
+  /** Files left out because they are there already. */
+  unchanged: number
+  /** Their bytes. */
+  unchangedBytes: number
   directories: number
   links: number
   bytes: number
@@ -45,10 +49,10 @@ export function receiptFrom({ receipt: raw }: RawCompletion): Receipt {
   const [first] = receipt.failures
   if (!first) throw new XferdError('INTERNAL', `${receipt.failed} files failed without a reason`, { receipt })
   const { code, message, retryable } = first.error
-  if (receipt.files === 0) throw new XferdError(code, message, { retryable, receipt })
+  if (receipt.files + receipt.unchanged === 0) throw new XferdError(code, message, { retryable, receipt })
   throw new XferdError(
     'PARTIAL',
-    `${receipt.failed} of ${receipt.files + receipt.failed} files failed, the first of them ${first.path}: ${message}`,
+    `${receipt.failed} of ${receipt.files + receipt.unchanged + receipt.failed} files failed, the first of them ${first.path}: ${message}`,
     { retryable: receipt.failures.every(({ error }) => error.retryable), receipt },
   )
 }

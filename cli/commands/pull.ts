@@ -6,7 +6,8 @@ export class Pull extends TransferCommand {
   static override summary = 'Fetch files and folders from a server.'
   static override description =
     'A destination that ends with a slash or exists as a folder gets them put into it; otherwise it is the new name. A file ' +
-    'appears under its name once all of it has arrived and been proven; until then an existing one stays as it was.\n\n' +
+    'appears under its name once all of it has arrived and been proven; until then an existing one stays as it was. A file ' +
+    'whose size and modification time are those of the one that is there already is not fetched again.\n\n' +
     'Sizes and rates are decimal: 1 MB is 1,000,000 bytes.'
   static override usage = 'pull xfer://HOST[:PORT]/PATH… DESTINATION'
   static override examples = [

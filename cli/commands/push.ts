@@ -7,12 +7,14 @@ export class Push extends TransferCommand {
   static override summary = 'Send files and folders to a server.'
   static override description =
     'A target that ends with a slash is a folder to put them in; otherwise it is the new name. A file appears under its ' +
-    'name once all of it has arrived and been proven; until then an existing one stays as it was.\n\n' +
+    'name once all of it has arrived and been proven; until then an existing one stays as it was. A file whose size and ' +
+    'modification time are those of the one that is there already is not sent again.\n\n' +
     'Sizes and rates are decimal: 1 MB is 1,000,000 bytes.'
   static override usage = 'push SOURCE… xfer://HOST[:PORT]/PATH[/]'
   static override examples = [
     '<%= config.bin %> push movie.mkv xfer://nas/films/',
     '<%= config.bin %> push photos xfer://nas/backup --exclude "*.tmp" --streams 4',
+    '<%= config.bin %> push photos xfer://nas/backup --checksum --dry-run',
     '<%= config.bin %> push disk.img xfer://nas/images/ --resume --streams 4',
     '<%= config.bin %> push disk.img "xfer://nas/copies/{n}.img" --clients 10 --json',
   ]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use xferd_client::{Client, Job, PullSpec, PushSpec, Receipt, Selection, Sources};
+use xferd_client::{Client, Compare, Job, PullSpec, PushSpec, Receipt, Selection, Sources};
 use xferd_engine::Failure;
 use xferd_server::Server;
 use xferd_wire::{DigestAlgorithm, RemotePath};
@@ -87,8 +87,15 @@ impl Pair {
             digest: DigestAlgorithm::Crc64Nvme,
             mapped: false,
         };
-        let spec =
-            PushSpec { sources, clients: 1, streams: 1, durable: false, resume: false, dry_run: false };
+        let spec = PushSpec {
+            sources,
+            clients: 1,
+            streams: 1,
+            durable: false,
+            resume: false,
+            compare: Compare::Nothing,
+            dry_run: false,
+        };
         wait(|on_end| self.client.push(spec, on_end))
     }
 
@@ -101,6 +108,7 @@ impl Pair {
             streams: 1,
             digest: DigestAlgorithm::Crc64Nvme,
             durable: false,
+            compare: Compare::Nothing,
             dry_run: false,
         };
         wait(|on_end| self.client.pull(spec, on_end))

@@ -15,7 +15,8 @@ use crate::dispatcher::Dispatcher;
 use crate::job::{Job, Receipt};
 use crate::push::{Copy, Manner, Push};
 use crate::read::{self, Reader};
-use crate::sources::{Found, SOURCES_MAX, SharedFiles, Sources, Walk};
+use crate::same::Compare;
+use crate::sources::{Opener, SOURCES_MAX, Sources, Walk};
 use crate::survey::{PullSpec, Survey};
 use crate::task::ClientOutcome;
 use crate::write::{self, WriteSpec, Writer};
@@ -64,6 +65,8 @@ pub struct PushSpec {
     pub resume: bool,
     /// Whether each file is synced before it is acknowledged.
     pub durable: bool,
+    /// What is there already, and left out.
+    pub compare: Compare,
     /// Find out what would be pushed, and push nothing.
     pub dry_run: bool,
 }
@@ -74,7 +77,6 @@ pub struct PushSpec {
 pub struct Client {
     dispatcher: Dispatcher,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    rehearsals: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Client {
@@ -97,7 +99,7 @@ impl Client {
         let mut mailboxes = shards.iter().map(Shard::mailbox);
         let first = mailboxes.next().ok_or_else(|| wrong("no I/O threads; give at least 1".into()))?;
         let dispatcher = Dispatcher::new(first, mailboxes, address, config.patience);
-        let client = Self { dispatcher, threads: Mutex::default(), rehearsals: Mutex::default() };
+        let client = Self { dispatcher, threads: Mutex::default() };
         for (index, shard) in shards.into_iter().enumerate() {
             let run = move || {
                 if let Err(error) = shard.run() {
@@ -143,7 +145,7 @@ impl Client {
         spec: PushSpec,
         on_end: impl FnOnce(Result<Receipt, Failure>) + Send + 'static,
     ) -> Result<Arc<Job>, Failure> {
-        let PushSpec { sources, clients, streams, resume, durable, dry_run } = spec;
+        let PushSpec { sources, clients, streams, resume, durable, compare, dry_run } = spec;
         check_counts(sources.paths.len(), clients, streams)?;
         if !sources.into_target && (sources.paths.len() > 1 || (sources.target.is_root() && clients > 1)) {
             return Err(wrong("several sources need a directory as their target; end it with /".into()));
@@ -155,20 +157,15 @@ impl Client {
             return Err(wrong(message.into()));
         }
         let sources = Arc::new(sources);
-        let shared_files = SharedFiles::default();
-        let walk =
-            |copy: usize| Walk::new(sources.clone(), (clients > 1).then_some(copy), shared_files.clone());
+        let opener = Opener::new(&sources, clients);
         let job = Job::new(self.dispatcher.clone(), Box::new(on_end));
-        if dry_run {
-            self.rehearse(&job, (0..clients).map(walk).collect())?;
-            return Ok(job);
-        }
         let tickets: Vec<_> = (0..clients * streams).map(|_| job.ticket()).collect();
         let mut tickets = tickets.into_iter();
         for copy in 0..clients {
             job.search();
-            let manner = Manner { digest, durable, streams, resume };
-            let copy = Copy::new(walk(copy), self.dispatcher.clone(), manner);
+            let walk = Walk::new(sources.clone(), (clients > 1).then_some(copy));
+            let manner = Manner { digest, durable, streams, resume, compare, dry_run };
+            let copy = Copy::new(walk, opener.clone(), self.dispatcher.clone(), manner);
             for ticket in tickets.by_ref().take(streams) {
                 self.dispatcher.assign(Push::new(ticket, copy.clone()));
             }
@@ -225,42 +222,10 @@ impl Client {
     /// has happened.
     pub fn close(&self) {
         self.dispatcher.stop();
-        let threads = std::mem::take(&mut *lock(&self.threads));
-        let rehearsals = std::mem::take(&mut *lock(&self.rehearsals));
-        for thread in threads.into_iter().chain(rehearsals) {
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
             // A thread that panicked has told so already.
             let _ = thread.join();
         }
-    }
-
-    /// Finds what would be pushed, on a thread of its own: there is no connection to do it for.
-    fn rehearse(&self, job: &Arc<Job>, walks: Vec<Walk>) -> Result<(), Failure> {
-        let mut ticket = job.ticket();
-        job.search();
-        let rehearsal = move || {
-            let job = ticket.job().clone();
-            for found in walks.into_iter().flatten().take_while(|_| !job.is_cancelled()) {
-                let counted = found.map(|found| match found {
-                    Found::File { size, .. } => job.rehearsed(xferd_wire::EntryKind::File, size),
-                    Found::Directory(_) => job.rehearsed(xferd_wire::EntryKind::Directory, 0),
-                    Found::Link(_) => job.rehearsed(xferd_wire::EntryKind::Symlink, 0),
-                    Found::Skipped => job.skipped(),
-                });
-                if let Err(failed) = counted {
-                    if let Err(fatal) = job.file_failed(&failed.path, failed.failure) {
-                        return ticket.end(Err(fatal));
-                    }
-                }
-            }
-            job.searched();
-            ticket.end(Ok(()));
-        };
-        let thread = thread::Builder::new()
-            .name("xferd-rehearsal".into())
-            .spawn(rehearsal)
-            .map_err(|error| Failure::io("cannot start a thread", &error))?;
-        lock(&self.rehearsals).push(thread);
-        Ok(())
     }
 }
 

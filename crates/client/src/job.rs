@@ -18,6 +18,10 @@ pub const FAILURES_LISTED_MAX: usize = 100;
 pub struct Receipt {
     /// Files transferred.
     pub files: u64,
+    /// Files left out because they are there already.
+    pub unchanged: u64,
+    /// Bytes of those.
+    pub unchanged_bytes: u64,
     /// Directories made or updated.
     pub directories: u64,
     /// Symbolic links made.
@@ -54,11 +58,13 @@ pub struct FileFailure {
 pub struct TransferProgress {
     /// Bytes handed to the kernel, or stored, or there already.
     pub bytes: u64,
-    /// How many of them the server had already, from an earlier transfer.
+    /// How many of them the server had already, of files that an earlier transfer began.
     pub resumed_bytes: u64,
+    /// How many of them are of files that are left out because they are there already.
+    pub unchanged_bytes: u64,
     /// Bytes found so far.
     pub total_bytes: u64,
-    /// Files acknowledged.
+    /// Files acknowledged, or there already.
     pub files: u64,
     /// Files found so far.
     pub total_files: u64,
@@ -73,6 +79,7 @@ pub struct Job {
     cancelled: AtomicBool,
     bytes: AtomicU64,
     resumed_bytes: AtomicU64,
+    unchanged_bytes: AtomicU64,
     total_bytes: AtomicU64,
     files: AtomicU64,
     total_files: AtomicU64,
@@ -107,6 +114,7 @@ impl Job {
             cancelled: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
             resumed_bytes: AtomicU64::new(0),
+            unchanged_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(0),
             files: AtomicU64::new(0),
             total_files: AtomicU64::new(0),
@@ -122,6 +130,7 @@ impl Job {
         TransferProgress {
             bytes: read(&self.bytes),
             resumed_bytes: read(&self.resumed_bytes),
+            unchanged_bytes: read(&self.unchanged_bytes),
             total_bytes: read(&self.total_bytes),
             files: read(&self.files),
             total_files: read(&self.total_files),
@@ -199,6 +208,16 @@ impl Job {
         receipt.files += 1;
         receipt.bytes += bytes;
         receipt.write_paths.add(write_path);
+    }
+
+    /// A file is there already.
+    pub(crate) fn unchanged(&self, bytes: u64) {
+        self.moved(bytes);
+        self.unchanged_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.files.fetch_add(1, Ordering::Relaxed);
+        let mut tally = self.lock();
+        tally.receipt.unchanged += 1;
+        tally.receipt.unchanged_bytes += bytes;
     }
 
     /// A directory is made.
@@ -285,7 +304,7 @@ impl Tally {
         if let (Some(begun), Some(last)) = (self.begun, self.last_stored) {
             receipt.elapsed = last.saturating_duration_since(begun);
         }
-        let stored = receipt.files + receipt.links + receipt.directories;
+        let stored = receipt.files + receipt.links + receipt.directories + receipt.unchanged;
         match receipt.failures.first() {
             Some(first) if stored == 0 => Err(first.failure.clone()),
             _ => Ok(receipt),

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xferd_engine::{DiskOutcome, Failure, Incoming};
 use xferd_store::{FileAttributes, Store, StoreError};
-use xferd_wire::{Committed, DigestAlgorithm, FileHeader, Frame, Get, LinkTarget, Mtime, RemotePath};
+use xferd_wire::{Committed, DigestAlgorithm, EntryKind, FileHeader, Frame, Get, LinkTarget, RemotePath};
 
 use crate::job::Ticket;
+use crate::same::{COMPARISONS_MAX, Compare, Comparison};
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, unexpected};
 
 /// Requests of one connection that are under way: several times as many as a server works on before it stops reading, so
@@ -20,8 +21,17 @@ pub(crate) struct Copy {
     wanted: Mutex<VecDeque<Wanted>>,
     directories: Mutex<Vec<(Arc<Store>, RemotePath, FileAttributes)>>,
     pulling: AtomicUsize,
-    digest: DigestAlgorithm,
-    durable: bool,
+    manner: Manner,
+}
+
+/// How files are pulled.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    pub(crate) digest: DigestAlgorithm,
+    pub(crate) durable: bool,
+    pub(crate) compare: Compare,
+    /// Nothing is pulled, only counted.
+    pub(crate) dry_run: bool,
 }
 
 /// Something to pull.
@@ -36,23 +46,34 @@ pub(crate) struct Wanted {
 
 pub(crate) enum WantedKind {
     File,
-    Directory { mode: u32, mtime: Mtime },
-    Link { target: LinkTarget },
+    /// A file that may be there; digests have to tell.
+    Doubtful(Unchanged),
+    /// A file whose content is there, and not its attributes.
+    Unchanged(Unchanged),
+    Directory {
+        attributes: FileAttributes,
+        is_there: bool,
+    },
+    Link {
+        target: LinkTarget,
+    },
+}
+
+/// What there is to do about a file whose content is there.
+#[derive(Clone, Copy)]
+pub(crate) struct Unchanged {
+    pub(crate) size: u64,
+    pub(crate) attributes: FileAttributes,
+    pub(crate) has_attributes: bool,
 }
 
 impl Copy {
-    pub(crate) fn new(
-        wanted: Vec<Wanted>,
-        streams: usize,
-        digest: DigestAlgorithm,
-        durable: bool,
-    ) -> Arc<Self> {
+    pub(crate) fn new(wanted: Vec<Wanted>, streams: usize, manner: Manner) -> Arc<Self> {
         Arc::new(Self {
             wanted: Mutex::new(wanted.into()),
             directories: Mutex::default(),
             pulling: AtomicUsize::new(streams),
-            digest,
-            durable,
+            manner,
         })
     }
 
@@ -97,6 +118,15 @@ enum AskedState {
     GivenUp,
     /// A file that is being stored.
     Committing(Committed),
+    /// A file whose content is compared with that of the one that is there.
+    Comparing {
+        store: Arc<Store>,
+        local: RemotePath,
+        file: Unchanged,
+        comparison: Comparison,
+    },
+    /// A file of so many bytes whose content is there gets its attributes.
+    Unchanged(u64),
     Directory,
     Link,
     Attributes,
@@ -104,7 +134,8 @@ enum AskedState {
 
 impl Task for Pull {
     fn start(&mut self, channel: &mut Channel<'_>) -> Result<Course, Failure> {
-        channel.check_digest(self.copy.digest)?;
+        channel.check_digest(self.copy.manner.digest)?;
+        self.copy.manner.compare.check(self.copy.manner.digest, channel)?;
         self.ticket.job().begin();
         self.advance(channel)
     }
@@ -119,6 +150,13 @@ impl Task for Pull {
                 }
                 _ => {}
             }
+            return self.advance(channel);
+        }
+        if let Some(Asked { state: AskedState::Comparing { comparison, .. }, .. }) =
+            self.unanswered.get_mut(&request)
+        {
+            comparison.on_frame(frame)?;
+            self.on_compared(request, channel);
             return self.advance(channel);
         }
         match frame {
@@ -159,6 +197,14 @@ impl Task for Pull {
                 if let Ok((incoming, _)) = self.arriving(request) {
                     let staged = incoming.on_staged(result);
                     self.give_up_if_failed(request, staged, channel)?;
+                }
+            }
+            TaskEvent::Worked(request, ClientOutcome::Hashed(result)) => {
+                if let Some(Asked { state: AskedState::Comparing { comparison, .. }, .. }) =
+                    self.unanswered.get_mut(&request)
+                {
+                    comparison.on_hashed(request, result, channel);
+                    self.on_compared(request, channel);
                 }
             }
             TaskEvent::Written(bytes) => self.ticket.job().moved(bytes),
@@ -216,7 +262,11 @@ impl Pull {
 
     /// Asks for more while there is more to ask for.
     fn advance(&mut self, channel: &mut Channel<'_>) -> Result<Course, Failure> {
-        while self.unanswered.len() < REQUESTS_UNANSWERED_MAX {
+        let max = match self.copy.manner.compare {
+            Compare::Contents => COMPARISONS_MAX,
+            Compare::Times | Compare::Nothing => REQUESTS_UNANSWERED_MAX,
+        };
+        while self.unanswered.len() < max {
             let Some(wanted) = self.copy.next_wanted() else { break };
             self.ask(wanted, channel);
         }
@@ -239,13 +289,29 @@ impl Pull {
         let Wanted { remote, store, local, kind } = wanted;
         let (request, state) = match kind {
             WantedKind::File => {
-                let digest = self.copy.digest;
+                let digest = self.copy.manner.digest;
                 let get = Frame::Get(Get { path: remote.clone(), start: 0, end: None, digest });
                 (channel.request(&get), AskedState::File { store, local })
             }
-            WantedKind::Directory { mode, mtime } => {
+            WantedKind::Doubtful(file) => {
+                let digest = self.copy.manner.digest;
+                let (request, comparison) = Comparison::begin(&remote, &store, &local, digest, channel);
+                (request, AskedState::Comparing { store, local, file, comparison })
+            }
+            WantedKind::Unchanged(Unchanged { size, attributes, .. }) => {
                 let request = channel.number();
-                self.copy.directories().push((store.clone(), local.clone(), FileAttributes { mode, mtime }));
+                channel
+                    .effects
+                    .work(request, move || ClientOutcome::Done(store.set_attributes(&local, &attributes)));
+                (request, AskedState::Unchanged(size))
+            }
+            WantedKind::Directory { attributes, is_there } => {
+                let mode = attributes.mode;
+                self.copy.directories().push((store.clone(), local.clone(), attributes));
+                if is_there {
+                    return;
+                }
+                let request = channel.number();
                 // Writable for its owner until everything is in it.
                 channel
                     .effects
@@ -259,6 +325,28 @@ impl Pull {
             }
         };
         self.unanswered.insert(request, Asked { remote, state });
+    }
+
+    /// One side more of a comparison is done, or not yet.
+    fn on_compared(&mut self, request: u32, channel: &mut Channel<'_>) {
+        let Some(Asked { remote, state }) = self.unanswered.remove(&request) else { return };
+        let AskedState::Comparing { store, local, file, comparison } = state else { return };
+        match comparison.is_same() {
+            None => {
+                let state = AskedState::Comparing { store, local, file, comparison };
+                self.unanswered.insert(request, Asked { remote, state });
+            }
+            Some(true) if file.has_attributes || self.copy.manner.dry_run => {
+                self.ticket.job().unchanged(file.size);
+            }
+            Some(false) if self.copy.manner.dry_run => {
+                self.ticket.job().rehearsed(EntryKind::File, file.size);
+            }
+            Some(is_same) => {
+                let kind = if is_same { WantedKind::Unchanged(file) } else { WantedKind::File };
+                self.ask(Wanted { remote, store, local, kind }, channel);
+            }
+        }
     }
 
     fn on_file(
@@ -279,7 +367,7 @@ impl Pull {
         };
         let (store, local) = (store.clone(), local.clone());
         let mut incoming =
-            Box::new(Incoming::new(request, store, local, Some(size), self.copy.digest, gather));
+            Box::new(Incoming::new(request, store, local, Some(size), self.copy.manner.digest, gather));
         incoming.start(channel.effects);
         if incoming.is_waiting() {
             self.staging = Some(request);
@@ -301,7 +389,7 @@ impl Pull {
     }
 
     fn on_end(&mut self, request: u32, channel: &mut Channel<'_>) -> Result<(), Failure> {
-        let durable = self.copy.durable;
+        let durable = self.copy.manner.durable;
         let Some(asked) = self.unanswered.get_mut(&request) else { return Err(unexpected(&Frame::End)) };
         let AskedState::Arriving { incoming, header } = &mut asked.state else {
             return Err(unexpected(&Frame::End));
@@ -328,6 +416,7 @@ impl Pull {
         match (result, asked.state) {
             (Err(error), _) => job.file_failed(asked.remote.as_str(), error.into())?,
             (Ok(()), AskedState::Committing(stored)) => job.stored_file(stored),
+            (Ok(()), AskedState::Unchanged(bytes)) => job.unchanged(bytes),
             (Ok(()), AskedState::Directory) => job.stored_directory(),
             (Ok(()), AskedState::Link) => job.stored_link(),
             (Ok(()), _) => {}

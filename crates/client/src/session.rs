@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use xferd_engine::{Effects, End, Event, Failure, Session};
 use xferd_wire::{
-    Decoder, DigestAlgorithm, ErrorCode, Frame, Framed, Hello, Item, TRANSFERS, VERSION, choose_version,
+    CHECKSUMS, Decoder, DigestAlgorithm, ErrorCode, Frame, Framed, Hello, Item, TRANSFERS, VERSION,
+    choose_version,
 };
 
 use crate::dispatcher::Counted;
@@ -30,6 +31,7 @@ pub(crate) struct ClientSession {
     phase: Phase,
     digests: Vec<DigestAlgorithm>,
     transfers: bool,
+    checksums: bool,
     next_request: u32,
     task: Option<Assignment>,
     /// The server was silent and was asked for a sign of life.
@@ -197,6 +199,7 @@ impl ClientSession {
             phase: Phase::Hello,
             digests: Vec::new(),
             transfers: false,
+            checksums: false,
             next_request: 1,
             task: None,
             pinged: false,
@@ -214,6 +217,7 @@ impl ClientSession {
         }
         self.digests.clone_from(&theirs.digests);
         self.transfers = theirs.can(TRANSFERS);
+        self.checksums = theirs.can(CHECKSUMS);
         self.phase = Phase::Open;
         self.drive(effects, |task, channel| task.start(channel));
     }
@@ -253,8 +257,13 @@ impl ClientSession {
         step: impl FnOnce(&mut dyn Task, &mut Channel<'_>) -> Result<Course, Failure>,
     ) {
         let Some(task) = &mut self.task else { return };
-        let (digests, transfers) = (&self.digests, self.transfers);
-        let mut channel = Channel { effects, next_request: &mut self.next_request, digests, transfers };
+        let mut channel = Channel {
+            effects,
+            next_request: &mut self.next_request,
+            digests: &self.digests,
+            transfers: self.transfers,
+            checksums: self.checksums,
+        };
         match step(&mut **task, &mut channel) {
             Ok(Course::Running) => {}
             Ok(Course::Finished) => {

@@ -6,15 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use xferd_engine::{Content, Failure, OpenFiles, OpenSource, Opened, Wanted};
-use xferd_store::{Listed, Listing, Options, Store};
+use xferd_engine::{Content, Failure, GATHERED_BYTES_MAX, OpenFiles, OpenSource, Opened, Wanted};
+use xferd_store::{FileAttributes, Listed, Listing, Options, Store};
 use xferd_wire::{
     DigestAlgorithm, Entry, EntryKind, ErrorCode, FileHeader, Identity, MakeDir, RemotePath, SetAttributes,
     Symlink,
 };
 
 use crate::job::{FileFailure, Job};
+use crate::same::Comparison;
 use crate::selection::Selection;
+use crate::task::Channel;
 
 /// Sources of one push.
 pub const SOURCES_MAX: usize = 65_536;
@@ -23,7 +25,7 @@ pub const SOURCES_MAX: usize = 65_536;
 const ENTRIES_AT_A_TIME: usize = 64;
 
 /// Bytes of small files read at a time.
-const BYTES_AT_A_TIME: usize = 512 << 10;
+const BYTES_AT_A_TIME: u64 = 512 << 10;
 
 /// What is to be pushed, and to where.
 #[derive(Clone, Debug)]
@@ -44,10 +46,47 @@ pub struct Sources {
 
 /// Something found.
 pub(crate) enum Found {
-    File { store: Arc<Store>, local: RemotePath, remote: RemotePath, size: u64, shared: Option<usize> },
+    File(LocalFile),
     Directory(SetAttributes),
     Link(Symlink),
-    Skipped,
+}
+
+impl Found {
+    /// Where it goes.
+    pub(crate) fn remote(&self) -> &RemotePath {
+        match self {
+            Self::File(file) => &file.remote,
+            Self::Directory(attributes) => &attributes.path,
+            Self::Link(link) => &link.path,
+        }
+    }
+
+    /// Counts it as what would be pushed.
+    pub(crate) fn rehearse(&self, job: &Job) {
+        match self {
+            Self::File(file) => job.rehearsed(EntryKind::File, file.size),
+            Self::Directory(_) => job.rehearsed(EntryKind::Directory, 0),
+            Self::Link(_) => job.rehearsed(EntryKind::Symlink, 0),
+        }
+    }
+}
+
+/// A file that was found, and not opened yet.
+pub(crate) struct LocalFile {
+    pub(crate) remote: RemotePath,
+    pub(crate) size: u64,
+    pub(crate) attributes: FileAttributes,
+    store: Arc<Store>,
+    local: RemotePath,
+    /// The number of its source, if that is this file.
+    source: Option<usize>,
+}
+
+impl LocalFile {
+    /// Has its content compared with that of the file that is where it goes.
+    pub(crate) fn compare(&self, digest: DigestAlgorithm, channel: &mut Channel<'_>) -> (u32, Comparison) {
+        Comparison::begin(&self.remote, &self.store, &self.local, digest, channel)
+    }
 }
 
 /// Something ready to be pushed.
@@ -57,9 +96,23 @@ pub(crate) enum Supply {
     Link(Symlink),
 }
 
-/// The next handful.
-pub(crate) struct Supplies {
-    pub(crate) ready: Vec<Supply>,
+impl Supply {
+    /// A directory, writable for its owner until everything is in it.
+    pub(crate) fn directory(attributes: &SetAttributes) -> Self {
+        let (path, mode) = (attributes.path.clone(), attributes.mode | 0o700);
+        Self::Directory(MakeDir { path, mode, parents: true })
+    }
+}
+
+/// What was found at a time.
+#[derive(Default)]
+pub(crate) struct Handful {
+    /// What is certain not to be there yet.
+    pub(crate) new: Vec<Found>,
+    /// What may be there already.
+    pub(crate) doubtful: Vec<Found>,
+    /// The last of that is a directory; if it is not there, nothing of what comes next is.
+    pub(crate) doubtful_root: Option<RemotePath>,
     /// Attributes that directories get when everything is in them.
     pub(crate) directories: Vec<SetAttributes>,
     pub(crate) failures: Vec<FileFailure>,
@@ -67,8 +120,65 @@ pub(crate) struct Supplies {
     pub(crate) exhausted: bool,
 }
 
-/// Files opened for all copies of a push at once, by the number of their source.
-pub(crate) type SharedFiles = Arc<Mutex<HashMap<usize, (FileHeader, Identity, Arc<OpenSource>)>>>;
+/// How much is opened at a time.
+#[derive(Default)]
+pub(crate) struct Portion {
+    entries: usize,
+    bytes: u64,
+}
+
+impl Portion {
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.entries += 1;
+        // A large one is the last: the others wait for it anyway.
+        self.bytes += if bytes > GATHERED_BYTES_MAX { BYTES_AT_A_TIME } else { bytes };
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries >= ENTRIES_AT_A_TIME || self.bytes >= BYTES_AT_A_TIME
+    }
+}
+
+type SharedFiles = Arc<Mutex<HashMap<usize, (FileHeader, Identity, Arc<OpenSource>)>>>;
+
+/// Opens what was found.
+#[derive(Clone)]
+pub(crate) struct Opener {
+    digest: DigestAlgorithm,
+    mapped: bool,
+    /// Files opened for all copies of a push at once, by the number of their source, if there are several copies.
+    shared_files: Option<SharedFiles>,
+}
+
+impl Opener {
+    pub(crate) fn new(sources: &Sources, copies: usize) -> Self {
+        let shared_files = (copies > 1).then(SharedFiles::default);
+        Self { digest: sources.digest, mapped: sources.mapped, shared_files }
+    }
+
+    /// Opens a file, and reads it if it is small. Blocks.
+    pub(crate) fn open(&self, file: &LocalFile) -> Result<Opened, FileFailure> {
+        let wanted = Wanted { start: 0, end: None, digest: self.digest, mapped: self.mapped };
+        let open = || {
+            Opened::open(&file.store, &file.local, &wanted, &OpenFiles::default())
+                .map_err(|error| FileFailure { path: file.local.to_string(), failure: error.into() })
+        };
+        let Some((files, source)) = self.shared_files.as_ref().zip(file.source) else { return open() };
+        let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((header, identity, open)) = files.get(&source) {
+            return Ok(Opened {
+                header: *header,
+                identity: *identity,
+                content: Content::Large(open.clone()),
+            });
+        }
+        let opened = open()?;
+        if let Content::Large(open) = &opened.content {
+            files.insert(source, (opened.header, opened.identity, open.clone()));
+        }
+        Ok(opened)
+    }
+}
 
 /// Finds what one copy of a push consists of.
 pub(crate) struct Walk {
@@ -77,7 +187,6 @@ pub(crate) struct Walk {
     copy: Option<usize>,
     next_source: usize,
     tree: Option<Tree>,
-    shared_files: SharedFiles,
     found_all: bool,
 }
 
@@ -91,77 +200,60 @@ struct Tree {
 }
 
 impl Walk {
-    pub(crate) fn new(sources: Arc<Sources>, copy: Option<usize>, shared_files: SharedFiles) -> Self {
-        Self { sources, copy, next_source: 0, tree: None, shared_files, found_all: false }
+    pub(crate) fn new(sources: Arc<Sources>, copy: Option<usize>) -> Self {
+        Self { sources, copy, next_source: 0, tree: None, found_all: false }
     }
 
-    /// Finds and opens the next handful. Blocks.
-    pub(crate) fn supply(&mut self, job: &Job) -> Supplies {
-        let mut supplies =
-            Supplies { ready: Vec::new(), directories: Vec::new(), failures: Vec::new(), exhausted: false };
-        let mut bytes = 0;
-        while supplies.ready.len() < ENTRIES_AT_A_TIME && bytes < BYTES_AT_A_TIME && !job.is_cancelled() {
-            match self.next() {
+    /// Finds the next handful; `is_new` knows what is certain not to be there yet. Blocks.
+    pub(crate) fn search(&mut self, job: &Job, is_new: impl Fn(&Found) -> bool) -> Handful {
+        let mut handful = Handful::default();
+        let mut portion = Portion::default();
+        while !portion.is_full() && !job.is_cancelled() {
+            let source = self.next_source;
+            let found = match self.next() {
                 None => {
-                    supplies.exhausted = true;
+                    handful.exhausted = true;
                     if !std::mem::replace(&mut self.found_all, true) {
                         job.searched();
                     }
                     break;
                 }
-                Some(Err(failure)) => supplies.failures.push(failure),
-                Some(Ok(Found::Skipped)) => job.skipped(),
-                Some(Ok(Found::Link(link))) => supplies.ready.push(Supply::Link(link)),
-                Some(Ok(Found::Directory(attributes))) => {
-                    // Writable for its owner until everything is in it.
-                    let (path, mode) = (attributes.path.clone(), attributes.mode | 0o700);
-                    supplies.ready.push(Supply::Directory(MakeDir { path, mode, parents: true }));
-                    supplies.directories.push(attributes);
+                Some(Err(failure)) => {
+                    handful.failures.push(failure);
+                    continue;
                 }
-                Some(Ok(Found::File { store, local, remote, size, shared })) => {
-                    job.found(size);
-                    match self.open(&store, &local, shared) {
-                        Ok(opened) => {
-                            let is_large = match &opened.content {
-                                Content::Small(content, _) => {
-                                    bytes += content.len();
-                                    false
-                                }
-                                Content::Large(_) => true,
-                            };
-                            supplies.ready.push(Supply::File { remote, opened });
-                            if is_large {
-                                break;
-                            }
-                        }
-                        Err(failure) => supplies.failures.push(failure),
+                Some(Ok(None)) => {
+                    job.skipped();
+                    continue;
+                }
+                Some(Ok(Some(found))) => found,
+            };
+            let is_new = is_new(&found);
+            let mut bytes = 0;
+            match &found {
+                Found::Link(_) => {}
+                Found::Directory(attributes) => {
+                    handful.directories.push(attributes.clone());
+                    if !is_new && source != self.next_source {
+                        handful.doubtful_root = Some(attributes.path.clone());
                     }
                 }
+                Found::File(file) => {
+                    job.found(file.size);
+                    bytes = if is_new { file.size } else { 0 };
+                }
+            }
+            portion.add(bytes);
+            if is_new {
+                handful.new.push(found)
+            } else {
+                handful.doubtful.push(found)
+            }
+            if handful.doubtful_root.is_some() {
+                break;
             }
         }
-        supplies
-    }
-
-    fn open(&self, store: &Store, local: &RemotePath, shared: Option<usize>) -> Result<Opened, FileFailure> {
-        let wanted = Wanted { start: 0, end: None, digest: self.sources.digest, mapped: self.sources.mapped };
-        let open = || {
-            Opened::open(store, local, &wanted, &OpenFiles::default())
-                .map_err(|error| FileFailure { path: local.to_string(), failure: error.into() })
-        };
-        let Some(source) = shared.filter(|_| self.copy.is_some()) else { return open() };
-        let mut files = self.shared_files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((header, identity, open)) = files.get(&source) {
-            return Ok(Opened {
-                header: *header,
-                identity: *identity,
-                content: Content::Large(open.clone()),
-            });
-        }
-        let opened = open()?;
-        if let Content::Large(open) = &opened.content {
-            files.insert(source, (opened.header, opened.identity, open.clone()));
-        }
-        Ok(opened)
+        handful
     }
 
     fn begin_source(&mut self, number: usize) -> Result<Option<Found>, FileFailure> {
@@ -201,7 +293,9 @@ impl Walk {
         };
         let local = RemotePath::parse(name).map_err(|error| failed(bad_path(&error)))?;
         let store = open_store(parent)?;
-        Ok(Some(Found::File { store, local, remote, size: metadata.len(), shared: Some(number) }))
+        let Entry { size, mode, mtime, .. } = store.stat(&local).map_err(|error| failed(error.into()))?;
+        let attributes = FileAttributes { mode, mtime };
+        Ok(Some(Found::File(LocalFile { remote, size, attributes, store, local, source: Some(number) })))
     }
 
     /// Where a source goes: under its own name or the target's, with the number of the copy.
@@ -243,7 +337,8 @@ fn not_utf8(what: &str) -> Failure {
 }
 
 impl Iterator for Walk {
-    type Item = Result<Found, FileFailure>;
+    /// `None` for what is nothing to be pushed.
+    type Item = Result<Option<Found>, FileFailure>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -258,7 +353,7 @@ impl Iterator for Walk {
             }
             self.next_source += 1;
             match self.begin_source(self.next_source - 1) {
-                Ok(Some(found)) => return Some(Ok(found)),
+                Ok(Some(found)) => return Some(Ok(Some(found))),
                 Ok(None) => {}
                 Err(failure) => return Some(Err(failure)),
             }
@@ -268,7 +363,7 @@ impl Iterator for Walk {
 
 impl Tree {
     /// The next entry that is meant.
-    fn next(&mut self, selection: &Selection) -> Option<Result<Found, FileFailure>> {
+    fn next(&mut self, selection: &Selection) -> Option<Result<Option<Found>, FileFailure>> {
         loop {
             if self.batch.is_empty() && !self.ended {
                 match self.listing.next_batch() {
@@ -298,7 +393,7 @@ impl Tree {
         }
     }
 
-    fn find(&self, entry: Entry, selection: &Selection) -> Option<Result<Found, FileFailure>> {
+    fn find(&self, entry: Entry, selection: &Selection) -> Option<Result<Option<Found>, FileFailure>> {
         let Entry { path, kind, size, mode, mtime, link_target } = entry;
         let meant = match kind {
             EntryKind::Directory => selection.takes_directory(path.as_str()),
@@ -313,9 +408,10 @@ impl Tree {
                 return Some(Err(FileFailure { path: path.to_string(), failure: bad_path(&error) }));
             }
         };
-        Some(Ok(match kind {
+        Some(Ok(Some(match kind {
             EntryKind::File => {
-                Found::File { store: self.store.clone(), local: path, remote, size, shared: None }
+                let (store, attributes) = (self.store.clone(), FileAttributes { mode, mtime });
+                Found::File(LocalFile { remote, size, attributes, store, local: path, source: None })
             }
             EntryKind::Directory => Found::Directory(SetAttributes { path: remote, mode, mtime }),
             EntryKind::Symlink => match link_target {
@@ -325,7 +421,7 @@ impl Tree {
                     return Some(Err(FileFailure { path: path.to_string(), failure }));
                 }
             },
-            EntryKind::Other => Found::Skipped,
-        }))
+            EntryKind::Other => return Some(Ok(None)),
+        })))
     }
 }

@@ -1,19 +1,20 @@
 //! Finds out what a pull consists of, then has it pulled.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use xferd_engine::Failure;
-use xferd_store::{Options, Store};
+use xferd_store::{FileAttributes, Options, Store};
 use xferd_wire::{DigestAlgorithm, Entry, EntryKind, ErrorCode, Frame, List, RemotePath};
 
 use crate::ask::LISTED_ENTRIES_MAX;
 use crate::dispatcher::Dispatcher;
 use crate::job::{Job, Ticket};
-use crate::pull::{Copy, Pull, Wanted, WantedKind};
+use crate::pull::{Copy, Manner, Pull, Unchanged, Wanted, WantedKind};
+use crate::same::{Compare, Verdict, has_attributes, is_directory, is_link_to};
 use crate::selection::Selection;
 use crate::sources::{bad_path, numbered};
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, unexpected};
@@ -35,6 +36,8 @@ pub struct PullSpec {
     pub digest: DigestAlgorithm,
     /// Whether each file is synced before it counts.
     pub durable: bool,
+    /// What is there already, and left out.
+    pub compare: Compare,
     /// Find out what would be pulled, and pull nothing.
     pub dry_run: bool,
 }
@@ -65,6 +68,7 @@ pub(crate) type Plan = Vec<Vec<Wanted>>;
 impl Task for Survey {
     fn start(&mut self, channel: &mut Channel<'_>) -> Result<Course, Failure> {
         channel.check_digest(self.spec.digest)?;
+        self.spec.compare.check(self.spec.digest, channel)?;
         Ok(self.ask_next(channel))
     }
 
@@ -106,8 +110,10 @@ impl Task for Survey {
 
     fn on_event(&mut self, event: TaskEvent, _: &mut Channel<'_>) -> Result<Course, Failure> {
         let TaskEvent::Worked(_, ClientOutcome::Planned(plan)) = event else { return Ok(Course::Running) };
+        let PullSpec { digest, durable, compare, dry_run, .. } = *self.spec;
+        let manner = Manner { digest, durable, compare, dry_run };
         for wanted in plan? {
-            let copy = Copy::new(wanted, self.spec.streams, self.spec.digest, self.spec.durable);
+            let copy = Copy::new(wanted, self.spec.streams, manner);
             for _ in 0..self.spec.streams {
                 self.dispatcher.assign(Pull::new(self.ticket.job().ticket(), copy.clone()));
             }
@@ -161,12 +167,6 @@ impl Survey {
 
 /// Decides what goes where, and makes the directories everything goes into. Blocks.
 fn plan(spec: &PullSpec, surveyed: Vec<Surveyed>, job: &Job) -> Result<Plan, Failure> {
-    if spec.dry_run {
-        for _ in 0..spec.clients {
-            surveyed.iter().for_each(|surveyed| surveyed.rehearse(&spec.selection, job));
-        }
-        return Ok(Plan::new());
-    }
     let ends_with_slash = spec.destination.as_os_str().as_encoded_bytes().ends_with(b"/");
     let into = ends_with_slash || spec.paths.len() > 1 || spec.destination.is_dir();
     let copy_numbers = (0..spec.clients).map(|copy| (spec.clients > 1).then_some(copy));
@@ -193,21 +193,18 @@ impl Surveyed {
         let local = self.local(&spec.destination, into, copy)?;
         if self.root.kind != EntryKind::Directory {
             let (parent, name) = split(&local)?;
-            let store = make_and_open(&parent)?;
+            let mut target = Target::open(&parent, spec)?;
             // A link that is named is meant for what it points to; links inside a tree are kept as links.
-            job.found(self.root.size);
-            wanted.push(Wanted { remote: self.path.clone(), store, local: name, kind: WantedKind::File });
+            let file = Entry { kind: EntryKind::File, path: name, ..self.root.clone() };
+            let is_link = self.root.kind == EntryKind::Symlink;
+            target.plan(&self.path, &file, WantedKind::File, is_link, job, wanted);
             return Ok(());
         }
-        let store = make_and_open(&local)?;
+        let mut target = Target::open(&local, spec)?;
+        let first = wanted.len();
         if spec.selection.takes_directory("") {
-            let Entry { mode, mtime, .. } = self.root;
-            wanted.push(Wanted {
-                remote: self.path.clone(),
-                store: store.clone(),
-                local: RemotePath::ROOT,
-                kind: WantedKind::Directory { mode, mtime },
-            });
+            let root = Entry { path: RemotePath::ROOT, ..self.root.clone() };
+            target.plan(&self.path, &root, directory(&root), false, job, wanted);
         }
         for entry in &self.entries {
             let remote = match self.path.join(entry.path.as_str()) {
@@ -218,28 +215,10 @@ impl Surveyed {
                 }
             };
             let Some(kind) = meant(entry, &spec.selection, job, &remote)? else { continue };
-            if matches!(kind, WantedKind::File) {
-                job.found(entry.size);
-            }
-            wanted.push(Wanted { remote, store: store.clone(), local: entry.path.clone(), kind });
+            target.plan(&remote, entry, kind, false, job, wanted);
         }
+        target.leave_out_finished(wanted, first);
         Ok(())
-    }
-
-    /// Counts what would be pulled.
-    fn rehearse(&self, selection: &Selection, job: &Job) {
-        if self.root.kind != EntryKind::Directory {
-            return job.rehearsed(EntryKind::File, self.root.size);
-        }
-        for entry in &self.entries {
-            let is_meant = match entry.kind {
-                EntryKind::Directory => selection.takes_directory(entry.path.as_str()),
-                _ => selection.takes_file(entry.path.as_str()),
-            };
-            if is_meant {
-                job.rehearsed(entry.kind, entry.size);
-            }
-        }
     }
 
     fn local(&self, destination: &Path, into: bool, copy: Option<usize>) -> Result<PathBuf, Failure> {
@@ -262,6 +241,119 @@ impl Surveyed {
     }
 }
 
+/// The local tree that something goes into.
+struct Target<'a> {
+    spec: &'a PullSpec,
+    /// `None` if there is none, and none is to be made.
+    store: Option<Arc<Store>>,
+    /// Directories that are not there: nor is what belongs into them.
+    missing: HashSet<RemotePath>,
+    /// Directories that have their attributes, unless something is put into them.
+    finished: HashSet<RemotePath>,
+    /// Directories that something is put into.
+    changed: HashSet<RemotePath>,
+}
+
+impl<'a> Target<'a> {
+    /// Opens a directory, which is made unless nothing is to be changed.
+    fn open(directory: &Path, spec: &'a PullSpec) -> Result<Self, Failure> {
+        let is_there = directory.is_dir();
+        let store = if is_there || !spec.dry_run { Some(make_and_open(directory)?) } else { None };
+        let missing = HashSet::from_iter((!is_there).then_some(RemotePath::ROOT));
+        Ok(Self { spec, store, missing, finished: HashSet::new(), changed: HashSet::new() })
+    }
+
+    /// What is to be done about an entry, whose path is that from here. What is there is left out, or only gets its
+    /// attributes.
+    fn plan(
+        &mut self,
+        remote: &RemotePath,
+        entry: &Entry,
+        kind: WantedKind,
+        is_unknown: bool,
+        job: &Job,
+        wanted: &mut Vec<Wanted>,
+    ) {
+        let attributes = FileAttributes { mode: entry.mode, mtime: entry.mtime };
+        if entry.kind == EntryKind::File {
+            job.found(entry.size);
+        }
+        let there = if is_unknown { None } else { self.there(&entry.path) };
+        let there = there.as_ref();
+        let has_attributes = there.is_some_and(|there| has_attributes(there, &attributes));
+        let unchanged = Unchanged { size: entry.size, attributes, has_attributes };
+        let verdict = there.map(|there| self.spec.compare.judge(entry.size, &attributes, there));
+        let is_to_be_set = !has_attributes && !self.spec.dry_run;
+        let kind = match (kind, verdict) {
+            (WantedKind::File, Some(Verdict::Same)) if is_to_be_set => WantedKind::Unchanged(unchanged),
+            (WantedKind::File, Some(Verdict::Same)) => return job.unchanged(entry.size),
+            (WantedKind::File, Some(Verdict::Doubtful)) => WantedKind::Doubtful(unchanged),
+            (WantedKind::Link { target }, _) if there.is_some_and(|there| is_link_to(there, &target)) => {
+                return;
+            }
+            (WantedKind::Directory { attributes, .. }, _) if there.is_some_and(is_directory) => {
+                if self.spec.dry_run {
+                    return;
+                }
+                if has_attributes {
+                    self.finished.insert(entry.path.clone());
+                }
+                WantedKind::Directory { attributes, is_there: true }
+            }
+            (WantedKind::Directory { attributes, .. }, _) => {
+                self.missing.insert(entry.path.clone());
+                WantedKind::Directory { attributes, is_there: false }
+            }
+            (kind, _) => kind,
+        };
+        let changes =
+            !matches!(kind, WantedKind::Unchanged(_) | WantedKind::Directory { is_there: true, .. });
+        if changes {
+            self.changed.extend(entry.path.parent());
+        }
+        match &self.store {
+            Some(store) if !self.spec.dry_run || matches!(kind, WantedKind::Doubtful(_)) => {
+                wanted.push(Wanted {
+                    remote: remote.clone(),
+                    store: store.clone(),
+                    local: entry.path.clone(),
+                    kind,
+                })
+            }
+            _ => job.rehearsed(entry.kind, entry.size),
+        }
+    }
+
+    /// What is there already under the name of what is wanted.
+    fn there(&self, path: &RemotePath) -> Option<Entry> {
+        let is_missing = |path: RemotePath| self.missing.contains(&path);
+        if self.spec.compare == Compare::Nothing
+            || path.parent().map_or_else(|| is_missing(path.clone()), is_missing)
+        {
+            return None;
+        }
+        // If it is anything worse than that nothing is there, the pull will meet it again.
+        self.store.as_ref()?.stat(path).ok()
+    }
+
+    /// Leaves out the directories that need nothing, of what is wanted from `first` on.
+    fn leave_out_finished(&self, wanted: &mut Vec<Wanted>, first: usize) {
+        let mut number = 0;
+        wanted.retain(|wanted| {
+            number += 1;
+            let is_finished = matches!(wanted.kind, WantedKind::Directory { .. })
+                && self.finished.contains(&wanted.local)
+                && !self.changed.contains(&wanted.local);
+            number <= first || !is_finished
+        });
+    }
+}
+
+fn directory(entry: &Entry) -> WantedKind {
+    let attributes = FileAttributes { mode: entry.mode, mtime: entry.mtime };
+    WantedKind::Directory { attributes, is_there: false }
+}
+
 fn meant(
     entry: &Entry,
     selection: &Selection,
@@ -270,9 +362,7 @@ fn meant(
 ) -> Result<Option<WantedKind>, Failure> {
     let path = entry.path.as_str();
     Ok(match entry.kind {
-        EntryKind::Directory => selection
-            .takes_directory(path)
-            .then_some(WantedKind::Directory { mode: entry.mode, mtime: entry.mtime }),
+        EntryKind::Directory => selection.takes_directory(path).then(|| directory(entry)),
         _ if !selection.takes_file(path) => None,
         EntryKind::File => Some(WantedKind::File),
         EntryKind::Symlink => match &entry.link_target {

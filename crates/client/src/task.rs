@@ -1,10 +1,10 @@
 //! What a connection to a server is used for: one task at a time.
 
 use xferd_engine::{DiskOutcome, Effects, Failure};
-use xferd_store::StoreError;
-use xferd_wire::{DigestAlgorithm, ErrorCode, Frame};
+use xferd_store::{FileDigest, StoreError};
+use xferd_wire::{Digest, DigestAlgorithm, ErrorCode, Frame};
 
-use crate::sources::Supplies;
+use crate::push::Supplies;
 use crate::survey::Plan;
 
 /// What comes back from the blocking work a task asks for.
@@ -13,8 +13,12 @@ pub(crate) enum ClientOutcome {
     Disk(DiskOutcome),
     /// What is to be pushed next.
     Supplied(Supplies),
+    /// What is to be pushed next, of what is not there.
+    Opened(Supplies),
     /// What a pull consists of was worked out.
     Planned(Result<Plan, Failure>),
+    /// A slice more of a file is in its digest, which is there after the last.
+    Hashed(Result<(Box<FileDigest>, Option<Digest>), StoreError>),
     /// Something was done in the local tree.
     Done(Result<(), StoreError>),
 }
@@ -100,6 +104,8 @@ pub(crate) struct Channel<'a> {
     pub(crate) digests: &'a [DigestAlgorithm],
     /// Whether the server knows of shared and resumable puts.
     pub(crate) transfers: bool,
+    /// Whether the server tells digests of files.
+    pub(crate) checksums: bool,
 }
 
 impl Channel<'_> {

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use xferd_client::{Client, Job, PushSpec, Receipt, Selection, Sources};
+use xferd_client::{Client, Compare, Job, PushSpec, Receipt, Selection, Sources};
 use xferd_engine::Failure;
 use xferd_server::{Config, Server};
 use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
@@ -42,7 +42,7 @@ struct RelayState {
     down: AtomicBool,
     /// Once more than this has come to the server in all, it goes down.
     down_after: AtomicU64,
-    /// The server seems not to know of transfers.
+    /// The server seems not to know of transfers and checksums.
     outdated: AtomicBool,
 }
 
@@ -98,10 +98,11 @@ impl RelayState {
     }
 
     fn carry_down(&self, bytes: &mut [u8]) -> bool {
-        const NAME: &[u8] = b"transfers";
         if self.outdated.load(Ordering::SeqCst) {
-            if let Some(at) = bytes.windows(NAME.len()).position(|window| window == NAME) {
-                bytes[at] = b'x';
+            for name in [&b"transfers"[..], b"checksums"] {
+                if let Some(at) = bytes.windows(name.len()).position(|window| window == name) {
+                    bytes[at] = b'x';
+                }
             }
         }
         !self.down.load(Ordering::SeqCst)
@@ -174,6 +175,7 @@ fn push_of(source: &Path, streams: usize, resume: bool) -> PushSpec {
         streams,
         resume,
         durable: false,
+        compare: Compare::default(),
         dry_run: false,
     }
 }
@@ -418,6 +420,10 @@ fn a_server_that_knows_no_transfers_gets_whole_files_and_cannot_resume() {
     let failure = push(&rig.client(), push_of(&source, 1, true)).unwrap_err();
     assert_eq!(failure.code, ErrorCode::Unsupported);
     assert!(failure.message.contains("--resume"), "{failure}");
+    let spec = PushSpec { compare: Compare::Contents, ..push_of(&source, 1, false) };
+    let failure = push(&rig.client(), spec).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::Unsupported);
+    assert!(failure.message.contains("--checksum"), "{failure}");
 }
 
 #[test]
@@ -444,7 +450,8 @@ fn a_tree_of_small_and_large_files_is_pushed_with_resume_and_streams() {
         fs::write(tree.join(format!("d/{number}")), noise(bytes)).unwrap();
     }
     for streams in [1, 3] {
-        let receipt = push(&rig.client(), push_of(&tree, streams, true)).unwrap();
+        let spec = PushSpec { compare: Compare::Nothing, ..push_of(&tree, streams, true) };
+        let receipt = push(&rig.client(), spec).unwrap();
         assert_eq!((receipt.files, receipt.failed), (10, 0));
         for number in 0..10 {
             let name = format!("d/{number}");

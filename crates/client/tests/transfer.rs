@@ -9,7 +9,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use xferd_client::{Client, Job, PullSpec, PushSpec, Receipt, Selection, Sources, THREADS_MAX, WriteSpec};
+use xferd_client::{
+    Client, Compare, Job, PullSpec, PushSpec, Receipt, Selection, Sources, THREADS_MAX, WriteSpec,
+};
 use xferd_engine::Failure;
 use xferd_server::{Config, Server};
 use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
@@ -96,6 +98,7 @@ fn push_of(sources: &[&Path], target: &str) -> PushSpec {
         streams: 1,
         resume: false,
         durable: false,
+        compare: Compare::default(),
         dry_run: false,
     }
 }
@@ -109,6 +112,7 @@ fn pull_of(paths: &[&str], destination: &Path) -> PullSpec {
         streams: 1,
         digest: DigestAlgorithm::Crc64Nvme,
         durable: false,
+        compare: Compare::default(),
         dry_run: false,
     }
 }
@@ -122,6 +126,7 @@ fn files_of_every_size_arrive_as_they_were_with_and_without_workers() {
             for mapped in [false, true] {
                 let mut spec = push_of(&[&source], "in/copy");
                 spec.sources.mapped = mapped;
+                spec.compare = Compare::Nothing;
                 let receipt = pair.push(spec).unwrap();
                 assert_eq!((receipt.files, receipt.bytes), (1, bytes as u64));
                 let stored = fs::read(pair.root.path().join("in/copy")).unwrap();

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use napi_derive::napi;
-use xferd_client::{PullSpec, PushSpec, Selection, Sources, WriteSpec};
+use xferd_client::{Compare, PullSpec, PushSpec, Selection, Sources, WriteSpec};
 use xferd_engine::Failure;
 use xferd_server::Config;
 use xferd_store::WritePolicy;
@@ -91,6 +91,8 @@ pub struct RawTransferOptions {
     pub durable: Option<bool>,
     pub include: Option<Vec<String>>,
     pub exclude: Option<Vec<String>>,
+    pub checksum: Option<bool>,
+    pub ignore_times: Option<bool>,
     pub dry_run: Option<bool>,
 }
 
@@ -114,6 +116,7 @@ impl RawTransferOptions {
             streams: self.streams.unwrap_or(1) as usize,
             resume: self.resume.unwrap_or(false),
             durable: self.durable.unwrap_or(false),
+            compare: self.compare()?,
             dry_run: self.dry_run.unwrap_or(false),
         })
     }
@@ -128,8 +131,21 @@ impl RawTransferOptions {
             streams: self.streams.unwrap_or(1) as usize,
             digest: digest(self.digest.as_deref())?,
             durable: self.durable.unwrap_or(false),
+            compare: self.compare()?,
             dry_run: self.dry_run.unwrap_or(false),
         })
+    }
+
+    fn compare(&self) -> Result<Compare, Failure> {
+        match (self.checksum.unwrap_or(false), self.ignore_times.unwrap_or(false)) {
+            (false, false) => Ok(Compare::Times),
+            (true, false) => Ok(Compare::Contents),
+            (false, true) => Ok(Compare::Nothing),
+            (true, true) => Err(Failure::new(
+                ErrorCode::InvalidArgument,
+                "checksum compares contents and ignoreTimes compares nothing; take one of them",
+            )),
+        }
     }
 
     fn selection(&self) -> Result<Selection, Failure> {
@@ -231,6 +247,12 @@ mod tests {
         };
         let options = || RawTransferOptions { digest: Some("md5".into()), ..RawTransferOptions::default() };
         named(options().push(Vec::new(), "", true).unwrap_err(), ErrorCode::InvalidArgument, "md5");
+        let both = RawTransferOptions {
+            checksum: Some(true),
+            ignore_times: Some(true),
+            ..RawTransferOptions::default()
+        };
+        named(both.push(Vec::new(), "", true).unwrap_err(), ErrorCode::InvalidArgument, "ignoreTimes");
         named(options().pull(&["../x".into()], String::new()).unwrap_err(), ErrorCode::BadPath, "../x");
         for ms in [-1.0, f64::NAN, f64::INFINITY, DURATION_MS_MAX + 1.0] {
             named(duration("graceMs", ms).unwrap_err(), ErrorCode::InvalidArgument, "graceMs");

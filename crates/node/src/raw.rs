@@ -84,6 +84,8 @@ impl From<FileFailure> for RawFailure {
 #[allow(missing_docs)]
 pub struct RawReceipt {
     pub files: f64,
+    pub unchanged: f64,
+    pub unchanged_bytes: f64,
     pub directories: f64,
     pub links: f64,
     pub bytes: f64,
@@ -118,6 +120,8 @@ impl From<Receipt> for RawReceipt {
     fn from(receipt: Receipt) -> Self {
         Self {
             files: receipt.files as f64,
+            unchanged: receipt.unchanged as f64,
+            unchanged_bytes: receipt.unchanged_bytes as f64,
             directories: receipt.directories as f64,
             links: receipt.links as f64,
             bytes: receipt.bytes as f64,
@@ -173,6 +177,7 @@ impl From<Completion> for RawCompletion {
 pub struct RawProgress {
     pub bytes: f64,
     pub resumed_bytes: f64,
+    pub unchanged_bytes: f64,
     pub total_bytes: f64,
     pub files: f64,
     pub total_files: f64,
@@ -184,6 +189,7 @@ impl From<TransferProgress> for RawProgress {
         Self {
             bytes: progress.bytes as f64,
             resumed_bytes: progress.resumed_bytes as f64,
+            unchanged_bytes: progress.unchanged_bytes as f64,
             total_bytes: progress.total_bytes as f64,
             files: progress.files as f64,
             total_files: progress.total_files as f64,

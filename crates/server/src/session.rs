@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xferd_engine::{
-    Content, DiskOutcome, Effects, End, Event, Failure, Incoming, OpenFiles, Opened, Outgoing, Progress,
-    Session, Wanted, send_small,
+    Content, DiskOutcome, Effects, End, Event, Failure, GATHERED_BYTES_MAX, Incoming, OpenFiles, Opened,
+    Outgoing, Progress, Session, Wanted, send_small,
 };
-use xferd_store::{FileAttributes, Listed, Listing, Staging, Store, StoreError};
+use xferd_store::{FileAttributes, FileDigest, Listed, Listing, Staging, Store, StoreError};
 use xferd_wire::{
-    Committed, Decoder, Entries, Entry, ErrorCode, Frame, Framed, Get, Have, Hello, Item, List, Put,
-    RemotePath, Sharing, TransferId, VERSION, choose_version,
+    Checksum, Committed, Decoder, Digest, DigestAlgorithm, Entries, Entry, ErrorCode, Frame, Framed, Get,
+    Have, Hello, Item, List, Put, RemotePath, Sharing, TransferId, VERSION, choose_version,
 };
 
 use crate::log::{HappeningKind, Log};
@@ -89,6 +89,9 @@ pub struct ServerSession {
     /// The listing that is being read, and those behind it: each may keep some directories open.
     listing: Option<Reading>,
     unlisted: VecDeque<(u32, List)>,
+    /// The large file whose digest a worker is taking, and those behind it.
+    hashing: Option<u32>,
+    unhashed: VecDeque<(u32, FileDigest)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,6 +142,14 @@ enum Waiting {
         left_out: u64,
         first: Option<Failure>,
     },
+    /// What there is under a name.
+    Question {
+        path: RemotePath,
+    },
+    /// The digest of a file.
+    Checksum {
+        path: RemotePath,
+    },
     Tree {
         path: RemotePath,
     },
@@ -160,7 +171,9 @@ pub enum ServerOutcome {
     Opened(Result<Opened, StoreError>),
     /// The next part of a listing; an empty one is the end.
     Listed(Result<(Listing, Vec<Listed>), StoreError>),
-    /// A request about the tree was carried out; an entry if it asked for one.
+    /// A slice more of a file is in its digest, which is there after the last.
+    Hashed(Result<(FileDigest, Option<Digest>), StoreError>),
+    /// A request about the tree was carried out; the entry if it asked for one.
     Done(Result<Option<Entry>, StoreError>),
 }
 
@@ -317,6 +330,8 @@ impl ServerSession {
             unsent: VecDeque::new(),
             listing: None,
             unlisted: VecDeque::new(),
+            hashing: None,
+            unhashed: VecDeque::new(),
         }
     }
 
@@ -445,32 +460,37 @@ impl ServerSession {
                 self.list_next(effects);
             }
             Frame::Stat(path) => {
-                self.work_on(request, path.clone(), effects, move || store.stat(&path).map(Some));
+                self.waiting.insert(request, Waiting::Question { path: path.clone() });
+                effects.work(request, move || ServerOutcome::Done(store.stat(&path).map(Some)));
+            }
+            Frame::Checksum(Checksum { path, digest }) => {
+                self.waiting.insert(request, Waiting::Checksum { path: path.clone() });
+                effects.work(request, move || ServerOutcome::Hashed(open_digest(&store, &path, digest)));
             }
             Frame::Remove(remove) => {
                 self.work_on(request, remove.path.clone(), effects, move || {
-                    store.remove(&remove.path, remove.recursive).map(|()| None)
+                    store.remove(&remove.path, remove.recursive)
                 });
             }
             Frame::Rename(rename) => {
                 self.work_on(request, rename.from.clone(), effects, move || {
-                    store.rename(&rename.from, &rename.to).map(|()| None)
+                    store.rename(&rename.from, &rename.to)
                 });
             }
             Frame::MakeDir(make) => {
                 self.work_on(request, make.path.clone(), effects, move || {
-                    store.make_dir(&make.path, make.mode, make.parents).map(|()| None)
+                    store.make_dir(&make.path, make.mode, make.parents)
                 });
             }
             Frame::Symlink(link) => {
                 self.work_on(request, link.path.clone(), effects, move || {
-                    store.symlink(&link.path, &link.target).map(|()| None)
+                    store.symlink(&link.path, &link.target)
                 });
             }
             Frame::SetAttributes(set) => {
                 self.work_on(request, set.path.clone(), effects, move || {
                     let attributes = FileAttributes { mode: set.mode, mtime: set.mtime };
-                    store.set_attributes(&set.path, &attributes).map(|()| None)
+                    store.set_attributes(&set.path, &attributes)
                 });
             }
             answer => {
@@ -483,16 +503,16 @@ impl ServerSession {
         Ok(())
     }
 
-    /// Has a request about the tree carried out.
+    /// Has a change of the tree carried out.
     fn work_on(
         &mut self,
         request: u32,
         path: RemotePath,
         effects: &mut Fx,
-        work: impl FnOnce() -> Result<Option<Entry>, StoreError> + Send + 'static,
+        work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
     ) {
         self.waiting.insert(request, Waiting::Tree { path });
-        effects.work(request, move || ServerOutcome::Done(work()));
+        effects.work(request, move || ServerOutcome::Done(work().map(|()| None)));
     }
 
     fn on_put(&mut self, request: u32, put: Put, effects: &mut Fx) {
@@ -644,13 +664,17 @@ impl ServerSession {
         drop_on_worker(request, incoming, effects);
     }
 
-    /// Gives up a get, a listing or a shared put. What changes the tree is about to be done, and stays so.
+    /// Gives up a get, a listing, a digest or a shared put. What changes the tree is about to be done, and stays so.
     ///
     /// While a worker is busy with it the request stays open, or its number could be given to another one, which would
     /// get what the worker brings.
     fn cancel_waiting(&mut self, request: u32, effects: &mut Fx) {
-        let Some(Waiting::Get { path } | Waiting::List { path, .. } | Waiting::Attaching { path }) =
-            self.waiting.get(&request)
+        let Some(
+            Waiting::Get { path }
+            | Waiting::List { path, .. }
+            | Waiting::Checksum { path }
+            | Waiting::Attaching { path },
+        ) = self.waiting.get(&request)
         else {
             return;
         };
@@ -664,14 +688,16 @@ impl ServerSession {
         }
     }
 
-    /// Drops what there is of a get or a listing. False if a worker has it.
+    /// Drops what there is of a get, a listing or a digest. False if a worker has it.
     fn drop_idle(&mut self, request: u32) -> bool {
-        let before = (self.unsent.len(), self.unlisted.len());
+        let waiting = |session: &Self| session.unsent.len() + session.unlisted.len() + session.unhashed.len();
+        let before = waiting(self);
         self.unsent.retain(|(waiting, _)| *waiting != request);
         self.unlisted.retain(|(waiting, _)| *waiting != request);
+        self.unhashed.retain(|(waiting, _)| *waiting != request);
         let sent = self.sending.take_if(|(sending, _)| *sending == request);
         let listed = self.listing.take_if(|listing| listing.request == request && listing.paused.is_some());
-        before != (self.unsent.len(), self.unlisted.len()) || sent.is_some() || listed.is_some()
+        before != waiting(self) || sent.is_some() || listed.is_some()
     }
 
     fn answer_cancelled(&mut self, request: u32, effects: &mut Fx) {
@@ -721,17 +747,67 @@ impl ServerSession {
             ServerOutcome::Recorded(result) => self.on_recorded(request, result, effects),
             ServerOutcome::Opened(result) => self.on_opened(request, result, effects),
             ServerOutcome::Listed(result) => self.on_listed(request, result, effects),
+            ServerOutcome::Hashed(result) => self.on_hashed(request, result, effects),
             ServerOutcome::Done(result) => {
                 let Some(waiting) = self.waiting.remove(&request) else { return };
                 match result {
                     Ok(Some(entry)) => effects.send(request, &Frame::Entry(entry)),
                     Ok(None) => effects.send(request, &Frame::Done),
-                    Err(error) => {
-                        self.answer_failure(request, Some(waiting.into_path()), error.into(), effects)
-                    }
+                    Err(error) => self.refuse(request, waiting, error, effects),
                 }
             }
         }
+    }
+
+    fn refuse(&mut self, request: u32, waiting: Waiting, error: StoreError, effects: &mut Fx) {
+        let is_question = matches!(waiting, Waiting::Question { .. } | Waiting::Checksum { .. });
+        if is_question && matches!(error, StoreError::NotFound { .. }) {
+            // Whoever pushes asks what is there already; that nothing is, is no failure.
+            effects.send(request, &Frame::Error(Failure::from(error).into_reply()));
+        } else {
+            self.answer_failure(request, Some(waiting.into_path()), error.into(), effects);
+        }
+    }
+
+    /// A slice of a file was hashed. One large file at a time, so that what else the connection asks for has its turn.
+    fn on_hashed(
+        &mut self,
+        request: u32,
+        result: Result<(FileDigest, Option<Digest>), StoreError>,
+        effects: &mut Fx,
+    ) {
+        let was_hashing = self.hashing.take_if(|hashing| *hashing == request).is_some();
+        match (self.waiting.remove(&request), result) {
+            (Some(cancelled @ Waiting::Cancelled { .. }), _) => {
+                self.waiting.insert(request, cancelled);
+                self.answer_cancelled(request, effects);
+            }
+            (Some(waiting), Ok((file, None))) => {
+                self.waiting.insert(request, waiting);
+                if was_hashing {
+                    self.unhashed.push_front((request, file));
+                } else {
+                    self.unhashed.push_back((request, file));
+                }
+            }
+            (_, Ok((_, Some(digest)))) => {
+                effects.send(request, &Frame::Digest(digest));
+                effects.send(request, &Frame::Done);
+            }
+            (Some(waiting), Err(error)) => self.refuse(request, waiting, error, effects),
+            (None, _) => {}
+        }
+        self.hash_next(effects);
+    }
+
+    /// Has the next slice hashed if none is being.
+    fn hash_next(&mut self, effects: &mut Fx) {
+        if self.hashing.is_some() {
+            return;
+        }
+        let Some((request, file)) = self.unhashed.pop_front() else { return };
+        self.hashing = Some(request);
+        effects.work(request, move || ServerOutcome::Hashed(file.advance().map(|digest| (file, digest))));
     }
 
     fn on_committed(&mut self, request: u32, result: Result<(), StoreError>, effects: &mut Fx) {
@@ -930,6 +1006,8 @@ impl Waiting {
             Self::Attaching { path }
             | Self::Get { path }
             | Self::List { path, .. }
+            | Self::Question { path }
+            | Self::Checksum { path }
             | Self::Tree { path }
             | Self::Cancelled { path } => path,
         }
@@ -946,6 +1024,17 @@ fn drop_on_worker(request: u32, dropped: impl Send + 'static, effects: &mut Fx) 
         drop(dropped);
         DiskOutcome::Dropped.into()
     });
+}
+
+/// Opens a file to take its digest, and takes that of a small one at once.
+fn open_digest(
+    store: &Store,
+    path: &RemotePath,
+    algorithm: DigestAlgorithm,
+) -> Result<(FileDigest, Option<Digest>), StoreError> {
+    let file = store.file_digest(path, algorithm)?;
+    let digest = if file.size() <= GATHERED_BYTES_MAX { file.advance()? } else { None };
+    Ok((file, digest))
 }
 
 /// Reads the next part of a listing, which `open` opens or hands on.

@@ -21,7 +21,8 @@ impl FileAttributes {
         Self { mode: permissions(attributes.mode), mtime: mtime_of(attributes) }
     }
 
-    pub(crate) fn permissions(&self) -> u32 {
+    /// What of the mode a peer can set.
+    pub fn permissions(&self) -> u32 {
         permissions(self.mode)
     }
 

@@ -10,6 +10,7 @@ use xferd_wire::{Digest, DigestAlgorithm, RemotePath};
 
 use crate::error::{StoreError, shown};
 use crate::source::Source;
+use crate::store::Store;
 
 /// Bytes read at a time. They are hashed while they are in the second-level cache, which has at least twice as much on
 /// the processors of these years.
@@ -153,6 +154,48 @@ impl SourceDigest {
     }
 }
 
+/// The digest of a whole file, taken a slice at a time.
+#[derive(Debug)]
+pub struct FileDigest {
+    source: Source,
+    digest: SourceDigest,
+}
+
+impl FileDigest {
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.source.size()
+    }
+
+    /// Takes in the next slice, at most [`SourceDigest::SLICE_BYTES`]. The digest, once all was taken in.
+    ///
+    /// # Errors
+    /// [`StoreError::SourceChanged`] if the file was written to meanwhile, or what reading it says.
+    pub fn advance(&self) -> Result<Option<Digest>, StoreError> {
+        let digest = self.digest.advance(&self.source.file())?;
+        if digest.is_some() {
+            self.source.verify_unchanged()?;
+        }
+        Ok(digest)
+    }
+}
+
+impl Store {
+    /// Opens the file at `path` to take its digest. Links are followed as long as they stay beneath the root.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::NotAFile`], [`StoreError::OutsideRoot`] and the like.
+    pub fn file_digest(
+        &self,
+        path: &RemotePath,
+        algorithm: DigestAlgorithm,
+    ) -> Result<FileDigest, StoreError> {
+        let source = self.open_source(path)?;
+        let digest = SourceDigest::new(path, algorithm, 0, source.size());
+        Ok(FileDigest { source, digest })
+    }
+}
+
 impl Source {
     /// The digest of its bytes `[start, end)`.
     ///
@@ -277,6 +320,24 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn the_digest_of_a_file_is_that_of_its_bytes_unless_it_changes_meanwhile() {
+        let root = tempfile::tempdir().unwrap();
+        let bytes = some_bytes(SourceDigest::SLICE_BYTES as usize + 1);
+        std::fs::write(root.path().join("f"), &bytes).unwrap();
+        let store = Store::open(root.path(), crate::Options::default()).unwrap();
+        let path = RemotePath::parse("f").unwrap();
+        let digest = store.file_digest(&path, DigestAlgorithm::Blake3).unwrap();
+        assert_eq!(digest.size(), bytes.len() as u64);
+        assert_eq!(digest.advance().unwrap(), None);
+        assert_eq!(digest.advance().unwrap(), Some(digest_of(DigestAlgorithm::Blake3, &bytes)));
+
+        let digest = store.file_digest(&path, DigestAlgorithm::Crc64Nvme).unwrap();
+        assert_eq!(digest.advance().unwrap(), None);
+        File::options().append(true).open(root.path().join("f")).unwrap().write_all_at(b"x", 0).unwrap();
+        assert!(matches!(digest.advance(), Err(StoreError::SourceChanged { .. })));
     }
 
     #[test]

@@ -44,7 +44,7 @@ mod walk;
 mod write_path;
 
 pub use attributes::FileAttributes;
-pub use digest::{Hasher, SourceDigest, digest_of};
+pub use digest::{FileDigest, Hasher, SourceDigest, digest_of};
 pub use error::StoreError;
 pub use journal::SourceVersion;
 pub use listing::{Listed, Listing};

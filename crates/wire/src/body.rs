@@ -5,9 +5,9 @@ use crate::entry::{Entries, Entry, EntryKind, Mtime};
 use crate::error::{ErrorCode, ErrorReply};
 use crate::fault::Fault;
 use crate::frame::{
-    Committed, FileHeader, Frame, Get, Have, Identity, List, MakeDir, PARENTS, PUT_DURABLE, PUT_RESUMABLE,
-    PUT_SHARED, PUT_SIZED, Put, RECURSIVE, Remove, Rename, Run, SetAttributes, Sharing, Symlink, TO_END,
-    TransferId,
+    Checksum, Committed, FileHeader, Frame, Get, Have, Identity, List, MakeDir, PARENTS, PUT_DURABLE,
+    PUT_RESUMABLE, PUT_SHARED, PUT_SIZED, Put, RECURSIVE, Remove, Rename, Run, SetAttributes, Sharing,
+    Symlink, TO_END, TransferId,
 };
 use crate::header::{EXTENT_OFFSET_BYTES, Header};
 use crate::limits::{ENTRIES_MAX, FILE_BYTES_MAX, MESSAGE_BYTES_MAX, MODE_MAX, NANOSECONDS_MAX, RUNS_MAX};
@@ -78,6 +78,10 @@ impl Header {
                 mtime: read_mtime(reader)?,
             }),
             opcode::DONE => Frame::Done,
+            opcode::CHECKSUM => Frame::Checksum(Checksum {
+                path: read_path_beneath_root(reader)?,
+                digest: read_algorithm(reader)?,
+            }),
             opcode => return Err(Fault::Opcode { opcode }),
         };
         reader.finish()?;

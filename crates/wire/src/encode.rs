@@ -84,6 +84,10 @@ fn write_body(frame: &Frame, out: &mut Vec<u8>) {
             write_u32(set.mode, out);
             write_mtime(set.mtime, out);
         }
+        Frame::Checksum(checksum) => {
+            write_text(checksum.path.as_str(), out);
+            out.push(checksum.digest.id());
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub enum Frame {
         /// How many, 1 to [`EXTENT_BYTES_MAX`](crate::limits::EXTENT_BYTES_MAX).
         len: u64,
     },
-    /// The digest over all bytes that were sent, in the order of the file.
+    /// The digest over all bytes that were sent, in the order of the file; or of the file that was asked about.
     Digest(Digest),
     /// The client has sent the whole file.
     Commit {
@@ -78,6 +78,8 @@ pub enum Frame {
     SetAttributes(SetAttributes),
     /// The request is done.
     Done,
+    /// Asks for the digest of a file.
+    Checksum(Checksum),
 }
 
 impl Frame {
@@ -109,6 +111,7 @@ impl Frame {
             Self::Symlink(_) => opcode::SYMLINK,
             Self::SetAttributes(_) => opcode::SET_ATTRIBUTES,
             Self::Done => opcode::DONE,
+            Self::Checksum(_) => opcode::CHECKSUM,
         }
     }
 }
@@ -287,6 +290,15 @@ pub struct SetAttributes {
     pub mode: u32,
     /// Its modification time.
     pub mtime: Mtime,
+}
+
+/// A file whose digest is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checksum {
+    /// Where it is.
+    pub path: RemotePath,
+    /// The digest that is wanted.
+    pub digest: DigestAlgorithm,
 }
 
 /// The flag of a put that must be on disk when it is acknowledged.

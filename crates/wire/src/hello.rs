@@ -12,6 +12,9 @@ pub const MAGIC: [u8; 8] = *b"\x89XFER\r\n\x1a";
 /// The capability of those who share and resume puts: `ATTACH`, `HAVE` and the flags of a put that lead to them.
 pub const TRANSFERS: &str = "transfers";
 
+/// The capability of those who tell the digest of a file: `CHECKSUM`.
+pub const CHECKSUMS: &str = "checksums";
+
 /// The version of the framing that this crate speaks.
 pub const VERSION: u16 = 1;
 
@@ -57,7 +60,7 @@ impl Default for Hello {
         Self {
             version_min: VERSION,
             version_max: VERSION,
-            capabilities: vec![TRANSFERS.to_owned()],
+            capabilities: vec![TRANSFERS.to_owned(), CHECKSUMS.to_owned()],
             digests: DigestAlgorithm::ALL.to_vec(),
         }
     }

@@ -45,11 +45,11 @@ pub use entry::{Entries, Entry, EntryKind, Mtime};
 pub use error::{ErrorCode, ErrorReply};
 pub use fault::{DecodeError, Fault};
 pub use frame::{
-    Committed, FileHeader, Frame, Framed, Get, Have, Identity, List, MakeDir, Put, Remove, Rename, Run,
-    SetAttributes, Sharing, Symlink, TransferId,
+    Checksum, Committed, FileHeader, Frame, Framed, Get, Have, Identity, List, MakeDir, Put, Remove, Rename,
+    Run, SetAttributes, Sharing, Symlink, TransferId,
 };
 pub use header::HEADER_BYTES;
-pub use hello::{Hello, MAGIC, TRANSFERS, VERSION, choose_version};
+pub use hello::{CHECKSUMS, Hello, MAGIC, TRANSFERS, VERSION, choose_version};
 pub use link::{LinkTarget, LinkTargetError};
 pub use path::{PathError, RemotePath};
 pub use write_path::{WritePath, WritePathCounts};

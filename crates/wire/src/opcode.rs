@@ -62,6 +62,8 @@ pub const SYMLINK: u8 = 0x37;
 pub const SET_ATTRIBUTES: u8 = 0x38;
 /// The request is done.
 pub const DONE: u8 = 0x39;
+/// Asks for the digest of a file.
+pub const CHECKSUM: u8 = 0x3A;
 
 /// Whether a receiver may skip a frame with this opcode if it does not know it.
 pub const fn is_optional(opcode: u8) -> bool {
@@ -70,5 +72,5 @@ pub const fn is_optional(opcode: u8) -> bool {
 
 /// Whether this protocol gives `opcode` a meaning.
 pub const fn is_known(opcode: u8) -> bool {
-    matches!(opcode, ERROR..=GOODBYE | PUT..=HAVE | GET..=END | LIST..=DONE)
+    matches!(opcode, ERROR..=GOODBYE | PUT..=HAVE | GET..=END | LIST..=CHECKSUM)
 }

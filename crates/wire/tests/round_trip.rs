@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use xferd_wire::limits::{EXTENT_BYTES_MAX, FILE_BYTES_MAX, MODE_MAX, NANOSECONDS_MAX};
 use xferd_wire::{
-    Committed, DecodeError, Decoder, Digest, DigestAlgorithm, Entries, Entry, EntryKind, ErrorCode,
+    Checksum, Committed, DecodeError, Decoder, Digest, DigestAlgorithm, Entries, Entry, EntryKind, ErrorCode,
     ErrorReply, FileHeader, Frame, Framed, Get, Have, Hello, Identity, Item, LinkTarget, List, MakeDir,
     Mtime, Put, RemotePath, Remove, Rename, Run, SetAttributes, Sharing, Symlink, TransferId, WritePath,
     encode,
@@ -175,6 +175,7 @@ fn tree_frame() -> impl Strategy<Value = Frame> {
         (path(), path()).prop_map(|(from, to)| Frame::Rename(Rename { from, to })),
         (path_or_root(), 0..=MODE_MAX, any::<bool>())
             .prop_map(|(path, mode, parents)| Frame::MakeDir(MakeDir { path, mode, parents })),
+        (path(), algorithm()).prop_map(|(path, digest)| Frame::Checksum(Checksum { path, digest })),
         (path(), link_target()).prop_map(|(path, target)| Frame::Symlink(Symlink { path, target })),
         (path_or_root(), 0..=MODE_MAX, mtime())
             .prop_map(|(path, mode, mtime)| Frame::SetAttributes(SetAttributes { path, mode, mtime })),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use xferd_wire::{
-    Committed, DecodeError, Decoder, Digest, DigestAlgorithm, Entries, Entry, EntryKind, ErrorCode,
+    Checksum, Committed, DecodeError, Decoder, Digest, DigestAlgorithm, Entries, Entry, EntryKind, ErrorCode,
     ErrorReply, FileHeader, Frame, Framed, Get, Have, Hello, Identity, Item, LinkTarget, List, MakeDir,
     Mtime, Put, RemotePath, Remove, Rename, Run, SetAttributes, Sharing, Symlink, TransferId, WritePath,
     encode, limits, opcode,
@@ -76,7 +76,7 @@ fn item(name: &str) -> Item {
     match name {
         "hello" => hello(
             1,
-            &["transfers"],
+            &["transfers", "checksums"],
             &[DigestAlgorithm::Crc64Nvme, DigestAlgorithm::Blake3, DigestAlgorithm::None],
         ),
         "hello-of-a-newer-peer" => hello(3, &["striping"], &[DigestAlgorithm::Blake3]),
@@ -180,6 +180,9 @@ fn framed(name: &str) -> Framed {
         }
         "set-attributes" => (9, Frame::SetAttributes(SetAttributes { path: path("d"), mode: 0o700, mtime })),
         "done" => (9, Frame::Done),
+        "checksum" => {
+            (9, Frame::Checksum(Checksum { path: path("d/f"), digest: DigestAlgorithm::Crc64Nvme }))
+        }
         name => panic!("docs/protocol.md has a vector called {name}; say here what it means"),
     };
     Framed { request, frame }

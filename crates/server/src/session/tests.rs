@@ -204,7 +204,7 @@ fn say_something(stage: &mut Stage, dice: &mut Dice) {
     let path =
         RemotePath::parse(["small", "large", "new", "dir/new", "missing"][dice.roll(5) as usize]).unwrap();
     let size = [0, 100, 5000, 70_000][dice.roll(4) as usize];
-    let frame = match dice.roll(12) {
+    let frame = match dice.roll(13) {
         0 => Frame::Cancel,
         1 => Frame::Commit { size },
         2 => Frame::Digest(Hasher::new(DigestAlgorithm::Crc64Nvme).finish()),
@@ -217,7 +217,8 @@ fn say_something(stage: &mut Stage, dice: &mut Dice) {
         6 => Frame::List(List { path: RemotePath::ROOT, recursive: true }),
         7 => Frame::Stat(path),
         8 => Frame::Remove(Remove { path: RemotePath::parse("dir").unwrap(), recursive: true }),
-        9 => Frame::MakeDir(MakeDir { path: RemotePath::parse("dir").unwrap(), mode: 0o755, parents: true }),
+        9 => Frame::Checksum(Checksum { path, digest: DigestAlgorithm::Crc64Nvme }),
+        10 => Frame::MakeDir(MakeDir { path: RemotePath::parse("dir").unwrap(), mode: 0o755, parents: true }),
         _ => Frame::Put(Put {
             path: RemotePath::parse("new").unwrap(),
             size: (size != 5000).then_some(size),
@@ -273,6 +274,30 @@ fn a_number_is_not_free_while_a_worker_is_busy_with_what_was_cancelled() {
     assert!(stage.client.ended.is_empty());
     stage.settle(&mut dice);
     assert_eq!(stage.client.ended, [(7, 1)].into());
+}
+
+#[test]
+fn the_digest_of_a_large_file_lets_others_have_their_turn_and_can_be_given_up() {
+    let mut dice = Dice(1);
+    let mut stage = Stage::new();
+    let checksum = |path: &str| {
+        let path = RemotePath::parse(path).unwrap();
+        Frame::Checksum(Checksum { path, digest: DigestAlgorithm::Crc64Nvme })
+    };
+    for (request, path) in [(7, "large"), (8, "large"), (9, "small")] {
+        stage.client.open.insert(request);
+        stage.say(request, &checksum(path));
+    }
+    while stage.client.ended.is_empty() {
+        (0..3).for_each(|which| _ = stage.step(which, &mut dice));
+    }
+    assert_eq!(stage.client.ended, [(9, 1)].into(), "the small one is first");
+    assert_eq!(stage.session.unhashed.len(), 1, "one large one at a time");
+    stage.say(7, &Frame::Cancel);
+    stage.say(8, &Frame::Cancel);
+    stage.settle(&mut dice);
+    assert_eq!(stage.client.ended, [(7, 1), (8, 1), (9, 1)].into());
+    assert!(stage.session.hashing.is_none() && stage.session.unhashed.is_empty());
 }
 
 #[test]

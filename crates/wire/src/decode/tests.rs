@@ -97,7 +97,7 @@ fn a_flag_that_is_not_known_is_not_supported() {
 #[test]
 fn a_critical_frame_that_is_not_known_is_not_supported() {
     let known: Vec<u8> = (0..0x80).filter(|opcode| opcode::is_known(*opcode)).collect();
-    assert_eq!(known.len(), 4 + 8 + 3 + 10);
+    assert_eq!(known.len(), 4 + 8 + 3 + 11);
     for opcode in (0..0x80).filter(|opcode| !known.contains(opcode)) {
         assert_eq!(fault(&header(opcode, 1, u64::MAX)), Some(Fault::Opcode { opcode }));
     }
