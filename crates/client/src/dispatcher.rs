@@ -88,7 +88,8 @@ impl Place {
 
     fn assignment(&self, task: impl Task + 'static) -> Assignment {
         self.tasks.fetch_add(1, Ordering::Relaxed);
-        Assignment { task: Box::new(task), _counted: Counted(self.tasks.clone()) }
+        let counted = Counted { tasks: self.tasks.clone(), is_lifted: false };
+        Assignment { task: Box::new(task), counted }
     }
 
     fn session(&self) -> ClientSession {
@@ -96,12 +97,32 @@ impl Place {
     }
 }
 
-/// Counts a task of a reactor for as long as there is one.
-pub(crate) struct Counted(Arc<AtomicUsize>);
+/// Counts a task of a reactor, but not while it takes a step: it may be its last, and whoever is told so and goes on
+/// with something else finds its place free.
+pub(crate) struct Counted {
+    tasks: Arc<AtomicUsize>,
+    is_lifted: bool,
+}
+
+impl Counted {
+    /// A step begins.
+    pub(crate) fn lift(&mut self) {
+        if !std::mem::replace(&mut self.is_lifted, true) {
+            self.tasks.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It was not the last.
+    pub(crate) fn put_back(&mut self) {
+        if std::mem::replace(&mut self.is_lifted, false) {
+            self.tasks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.lift();
     }
 }
 

@@ -51,7 +51,7 @@ enum Phase {
 /// A task on its way to a connection, or there.
 pub(crate) struct Assignment {
     pub(crate) task: Box<dyn Task>,
-    pub(crate) _counted: Counted,
+    pub(crate) counted: Counted,
 }
 
 impl Deref for Assignment {
@@ -264,8 +264,9 @@ impl ClientSession {
             transfers: self.transfers,
             checksums: self.checksums,
         };
+        task.counted.lift();
         match step(&mut **task, &mut channel) {
-            Ok(Course::Running) => {}
+            Ok(Course::Running) => task.counted.put_back(),
             Ok(Course::Finished) => {
                 self.task = None;
                 if self.phase == Phase::Leaving {
@@ -284,6 +285,7 @@ impl ClientSession {
 
     fn give_up(&mut self, failure: Failure, effects: &mut Fx) {
         if let Some(mut task) = self.task.take() {
+            task.counted.lift();
             task.fail(failure);
         }
         self.phase = Phase::Closed;
@@ -293,6 +295,7 @@ impl ClientSession {
     fn on_closed(&mut self, end: End) {
         let was = std::mem::replace(&mut self.phase, Phase::Closed);
         let Some(mut task) = self.task.take() else { return };
+        task.counted.lift();
         let address = self.address;
         task.fail(match end {
             End::Stopped => Failure::new(ErrorCode::Aborted, CLIENT_CLOSED),
