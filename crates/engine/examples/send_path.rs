@@ -19,7 +19,7 @@ use xferd_wire::DigestAlgorithm;
 const SOURCE_BYTES: u64 = 256 << 20;
 
 /// Bytes sent for one figure.
-const TURN_BYTES: u64 = 1 << 30;
+const TURN_BYTES: u64 = 256 << 20;
 
 const ROUNDS: usize = 5;
 
@@ -38,7 +38,19 @@ enum Way {
     SendFile,
     /// `send` of the frames, `send` from a mapping.
     Mapped,
+    /// [`Way::Read`], and the digest of what was read.
+    ReadAndHash,
+    /// `pread` for the digest, `send` of the frames, `sendfile`.
+    HashAndSendFile,
 }
+
+const WAYS: [(Way, &str); 5] = [
+    (Way::Read, "pread+send"),
+    (Way::SendFile, "sendfile"),
+    (Way::Mapped, "mapped"),
+    (Way::ReadAndHash, "pread+hash+send"),
+    (Way::HashAndSendFile, "pread+hash, sendfile"),
+];
 
 fn main() {
     let mut file = tempfile::tempfile().unwrap();
@@ -46,13 +58,17 @@ fn main() {
     let mapping = Mapping::map(&file, SOURCE_BYTES).unwrap();
 
     println!("MB/s over loopback, medians of {ROUNDS} alternating turns");
-    println!("{:>10}  {:>10}  {:>10}  {:>10}", "file", "pread+send", "sendfile", "mapped");
+    print!("{:>10}", "file");
+    WAYS.iter().for_each(|(_, name)| print!("  {name:>20}"));
+    println!();
     for kib in FILES_KIB {
-        let rates = alternate(&[Way::Read, Way::SendFile, Way::Mapped], |way| {
+        let rates = alternate(&WAYS, |(way, _)| {
             send_all(way, &file, &mapping, kib * KIB);
             TURN_BYTES
         });
-        println!("{kib:>6} KiB  {:>10.0}  {:>10.0}  {:>10.0}", rates[0], rates[1], rates[2]);
+        print!("{kib:>6} KiB");
+        rates.iter().for_each(|rate| print!("  {rate:>20.0}"));
+        println!();
     }
 
     println!("\ncrc64nvme of {} MiB by pread, MB/s", SOURCE_BYTES >> 20);
@@ -96,20 +112,24 @@ fn send_all(way: Way, file: &File, mapping: &Mapping, bytes: usize) {
     let mut buffer = vec![0; FRAMES_BYTES + bytes];
     for number in 0..TURN_BYTES / bytes as u64 {
         let offset = number * bytes as u64 % SOURCE_BYTES;
-        match way {
-            Way::Read => {
-                file.read_exact_at(&mut buffer[FRAMES_BYTES..], offset).unwrap();
-                all(&socket, buffer.len(), |at| socket.send(&buffer[at..], false));
-            }
-            Way::SendFile => {
-                all(&socket, FRAMES_BYTES, |at| socket.send(&frames[at..], true));
-                all(&socket, bytes, |at| socket.send_file(file, offset + at as u64, bytes - at));
-            }
-            Way::Mapped => {
-                all(&socket, FRAMES_BYTES, |at| socket.send(&frames[at..], true));
-                all(&socket, bytes, |at| socket.send_mapped(mapping, offset + at as u64, bytes - at));
-            }
+        let read = &mut buffer[FRAMES_BYTES..];
+        if !matches!(way, Way::SendFile | Way::Mapped) {
+            file.read_exact_at(read, offset).unwrap();
         }
+        if matches!(way, Way::ReadAndHash | Way::HashAndSendFile) {
+            let mut hasher = Hasher::new(DigestAlgorithm::Crc64Nvme);
+            hasher.update(read);
+            std::hint::black_box(hasher.finish());
+        }
+        if matches!(way, Way::Read | Way::ReadAndHash) {
+            all(&socket, buffer.len(), |at| socket.send(&buffer[at..], false));
+            continue;
+        }
+        all(&socket, FRAMES_BYTES, |at| socket.send(&frames[at..], true));
+        all(&socket, bytes, |at| match way {
+            Way::Mapped => socket.send_mapped(mapping, offset + at as u64, bytes - at),
+            _ => socket.send_file(file, offset + at as u64, bytes - at),
+        });
     }
     drop(socket);
     reader.join().unwrap();

@@ -464,9 +464,9 @@ impl<S: Session> Conn<S> {
         }
         self.receiving = true;
         let op = if bulk > 0 {
-            Op::RecvLarge { sock, offset, bytes_max: bulk }
-        } else if bulk == 0 && self.brimming {
-            Op::RecvLarge { sock, offset, bytes_max: u64::MAX }
+            Op::RecvLarge { sock, offset, bytes_due: Some(bulk) }
+        } else if self.brimming {
+            Op::RecvLarge { sock, offset, bytes_due: None }
         } else {
             let bytes_max = if mem::take(&mut self.after_extent) { EXTENT_HEADER_BYTES } else { usize::MAX };
             Op::RecvSmall { sock, bytes_max }

@@ -188,7 +188,7 @@ impl<J: Job> MioDriver<J> {
     }
 
     fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
-        if matches!(receive, Receive::Large { bytes_max: 0, .. } | Receive::Small { bytes_max: 0 }) {
+        if matches!(receive, Receive::Large { bytes_due: Some(0), .. } | Receive::Small { bytes_max: 0 }) {
             // The kernel would answer 0, which means something else.
             let error = io::Error::new(io::ErrorKind::InvalidInput, "nothing is to be received");
             return self.end(token, error, Carried::Nothing);
@@ -386,8 +386,8 @@ impl<J: Job> Driver<J> for MioDriver<J> {
         match op {
             Op::Accept(listener) => self.accept(token, listener),
             Op::Connect(address) => self.connect(token, address),
-            Op::RecvLarge { sock, offset, bytes_max } => {
-                self.receive(token, sock, Receive::Large { offset, bytes_max });
+            Op::RecvLarge { sock, offset, bytes_due } => {
+                self.receive(token, sock, Receive::Large { offset, bytes_due });
             }
             Op::RecvSmall { sock, bytes_max } => self.receive(token, sock, Receive::Small { bytes_max }),
             Op::Send { sock, buf, more } => self.transmit(token, sock, Transmit::Bytes { buf, more }),

@@ -58,7 +58,7 @@ pub enum Op<J> {
     Accept(ListenerRef),
     /// Connects: [`Carried::Sock`], registered.
     Connect(SocketAddr),
-    /// Receives as much as there is, at most `bytes_max`, into a large buffer that the driver lends only once bytes are
+    /// Receives as much as there is, at most `bytes_due`, into a large buffer that the driver lends only once bytes are
     /// there: a connection that waits holds none, and connections that take turns share one that is hot in the cache. For
     /// what fits a small one, that has to do. If none is free, it waits until one comes back. A result of 0 is
     /// the end of the stream. Carries [`Carried::Buf`].
@@ -67,8 +67,9 @@ pub enum Op<J> {
         sock: SockRef,
         /// Where in a file the bytes will go, see [`PoolBuf::clear_for`].
         offset: u64,
-        /// How many belong there. None is `InvalidInput`.
-        bytes_max: u64,
+        /// How many belong there and are sure to come, so that it can be waited for more of them than there are at the
+        /// moment; 0 is `InvalidInput`. If that is not known, whatever there is.
+        bytes_due: Option<u64>,
     },
     /// Like `RecvLarge` into a small buffer, at most `bytes_max`.
     RecvSmall {

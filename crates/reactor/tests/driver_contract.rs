@@ -160,7 +160,7 @@ fn the_end_of_a_stream_is_a_receive_of_nothing_however_often_it_is_asked() {
         assert_eq!(rig.receive(sock, 10), b"last words");
         for _ in 0..2 {
             assert_eq!(bytes(&rig.run(Op::RecvSmall { sock, bytes_max: usize::MAX })), 0);
-            assert_eq!(bytes(&rig.run(Op::RecvLarge { sock, offset: 0, bytes_max: 10 })), 0);
+            assert_eq!(bytes(&rig.run(Op::RecvLarge { sock, offset: 0, bytes_due: Some(10) })), 0);
         }
         rig.send(sock, b"still heard");
         assert_eq!(read_exactly(&mut peer, 11), b"still heard");
@@ -200,12 +200,12 @@ fn a_large_receive_stops_at_its_limit_and_places_bytes_as_in_their_file() {
         let mut body = Vec::new();
         while body.len() < 7 {
             let offset = 4090 + body.len() as u64;
-            let part = buf(rig.run(Op::RecvLarge { sock, offset, bytes_max: 7 - body.len() as u64 }));
+            let part = buf(rig.run(Op::RecvLarge { sock, offset, bytes_due: Some(7 - body.len() as u64) }));
             assert_eq!(part.as_ptr() as u64 % 4096, offset % 4096);
             body.extend_from_slice(&part);
         }
         assert_eq!(body, b"0123456");
-        let nothing = rig.run(Op::RecvLarge { sock, offset: 0, bytes_max: 0 });
+        let nothing = rig.run(Op::RecvLarge { sock, offset: 0, bytes_due: Some(0) });
         assert_eq!(kind(&nothing), io::ErrorKind::InvalidInput);
         assert_eq!(rig.receive(sock, 3), b"789");
     });
@@ -217,7 +217,7 @@ fn a_large_receive_that_fits_a_small_buffer_makes_do_with_one() {
         let (sock, mut peer) = rig.pair();
         let lent: Vec<_> = std::iter::from_fn(|| rig.driver.buffers().take_large()).collect();
         peer.write_all(b"small will do").unwrap();
-        let part = buf(rig.run(Op::RecvLarge { sock, offset: 0, bytes_max: 13 }));
+        let part = buf(rig.run(Op::RecvLarge { sock, offset: 0, bytes_due: Some(13) }));
         assert!(!part.is_empty() && part.spare_bytes() < rig.driver.buffers().small_bytes());
         drop(lent);
     });
@@ -235,10 +235,14 @@ fn a_flow_that_was_fast_and_is_not_any_more_is_received_as_it_comes_when_asked_f
             peer.write_all(&[1; 600_000]).unwrap();
             let mut left = 600_000;
             while left > 0 {
-                left -= bytes(&rig.run(Op::RecvLarge { sock, offset: 0, bytes_max: left as u64 }));
+                left -= bytes(&rig.run(Op::RecvLarge { sock, offset: 0, bytes_due: Some(left as u64) }));
             }
         }
-        let receiving = rig.start(Op::RecvLarge { sock, offset: 0, bytes_max: MUCH });
+        let receiving = rig.start(Op::RecvLarge { sock, offset: 0, bytes_due: None });
+        assert!(rig.is_waiting(receiving));
+        peer.write_all(b"nobody said how many").unwrap();
+        assert_eq!(&*buf(rig.finish(receiving)), b"nobody said how many");
+        let receiving = rig.start(Op::RecvLarge { sock, offset: 0, bytes_due: Some(MUCH) });
         assert!(rig.is_waiting(receiving));
         peer.write_all(b"a few").unwrap();
         rig.is_waiting(receiving);
@@ -256,7 +260,7 @@ fn the_end_of_a_fast_flow_is_seen_whenever_it_comes() {
             let mut received = 0;
             loop {
                 std::thread::sleep(patience);
-                match bytes(&rig.run(Op::RecvLarge { sock, offset: received, bytes_max: MUCH })) {
+                match bytes(&rig.run(Op::RecvLarge { sock, offset: received, bytes_due: Some(MUCH) })) {
                     0 => break,
                     part => received += part as u64,
                 }
@@ -296,7 +300,7 @@ fn a_receive_waits_for_a_buffer_of_its_size_and_goes_on_when_one_comes_back() {
             let (sock, mut peer) = rig.pair();
             peer.write_all(b"patience").unwrap();
             let receiving = rig.start(match is_large {
-                true => Op::RecvLarge { sock, offset: 0, bytes_max: MUCH },
+                true => Op::RecvLarge { sock, offset: 0, bytes_due: Some(MUCH) },
                 false => Op::RecvSmall { sock, bytes_max: usize::MAX },
             });
             assert!(rig.is_waiting(receiving));
@@ -421,7 +425,7 @@ fn closing_ends_what_is_in_flight_first_and_gives_everything_back() {
     each_driver(|rig| {
         let (sock, mut peer) = rig.pair();
         let (sending, filled) = fill(rig, sock);
-        let receiving = rig.start(Op::RecvLarge { sock, offset: 0, bytes_max: 10 });
+        let receiving = rig.start(Op::RecvLarge { sock, offset: 0, bytes_due: Some(10) });
         assert!(rig.is_waiting(receiving));
         let closing = rig.start(Op::Close(sock));
         let done = rig.turn(Wait::Forever);
@@ -483,7 +487,7 @@ fn a_cancelled_operation_comes_back_with_what_it_carried() {
         assert!(rig.finish(connecting).is_cancelled());
 
         let (sock, mut peer) = rig.pair();
-        let receiving = rig.start(Op::RecvLarge { sock, offset: 0, bytes_max: 10 });
+        let receiving = rig.start(Op::RecvLarge { sock, offset: 0, bytes_due: Some(10) });
         assert!(rig.is_waiting(receiving));
         rig.driver.cancel(receiving);
         let cancelled = rig.finish(receiving);

@@ -36,7 +36,7 @@ pub(super) struct Stream {
 
 #[derive(Clone, Copy)]
 pub(super) enum Receive {
-    Large { offset: u64, bytes_max: u64 },
+    Large { offset: u64, bytes_due: Option<u64> },
     Small { bytes_max: usize },
 }
 
@@ -79,12 +79,12 @@ impl Stream {
         }
     }
 
-    /// Has the kernel wait for what the receiving operation wants: for a whole buffer if as much is coming and it comes
-    /// fast, because a buffer that is filled in many parts takes as many calls.
+    /// Has the kernel wait for what the receiving operation wants: for a whole buffer if as much is sure to come and it
+    /// comes fast, because a buffer that is filled in many parts takes as many calls.
     fn set_mark(&mut self) {
         let mark = match self.receiving {
-            Some((_, Receive::Large { bytes_max, .. })) if self.fast => {
-                u32::try_from(bytes_max).unwrap_or(u32::MAX).min(MARK_BYTES_MAX)
+            Some((_, Receive::Large { bytes_due: Some(due), .. })) if self.fast => {
+                u32::try_from(due).unwrap_or(u32::MAX).min(MARK_BYTES_MAX)
             }
             _ => 1,
         };
@@ -172,8 +172,11 @@ impl Stream {
 impl Receive {
     fn buffer_size(self, buffers: &BufferPool) -> BufferSize {
         match self {
-            Receive::Large { bytes_max, .. } if bytes_max > buffers.small_bytes() as u64 => BufferSize::Large,
-            Receive::Large { .. } | Receive::Small { .. } => BufferSize::Small,
+            Receive::Large { bytes_due: Some(due), .. } if due <= buffers.small_bytes() as u64 => {
+                BufferSize::Small
+            }
+            Receive::Large { .. } => BufferSize::Large,
+            Receive::Small { .. } => BufferSize::Small,
         }
     }
 
@@ -184,9 +187,10 @@ impl Receive {
             BufferSize::Small => buffers.take_small()?,
         };
         match self {
-            Receive::Large { offset, bytes_max } => {
+            Receive::Large { offset, bytes_due } => {
                 buf.clear_for(offset);
-                buf.limit_spare(usize::try_from(bytes_max).unwrap_or(usize::MAX));
+                let due = bytes_due.and_then(|due| usize::try_from(due).ok());
+                buf.limit_spare(due.unwrap_or(usize::MAX));
             }
             Receive::Small { bytes_max } => buf.limit_spare(bytes_max),
         }
