@@ -22,7 +22,7 @@ export interface ServeOptions {
   /** Synchronises every file to disk before it is acknowledged. */
   durable?: boolean
   /**
-   * The way that files above 64 KiB take to the disk. `auto`, the default: through the page cache (`cached`) while the kernel
+   * The way that files above 256 KiB take to the disk. `auto`, the default: through the page cache (`cached`) while the kernel
    * lets that much wait for the disk, beyond that around it. `uncached` writes to disk at once and keeps nothing cached,
    * `direct` goes past the page cache altogether, `paced` empties it behind the writer. What a file system cannot do is
    * replaced by the next of these, in the end by `cached`.

@@ -158,7 +158,13 @@ impl Opener {
 
     /// Opens a file, and reads it if it is small. Blocks.
     pub(crate) fn open(&self, file: &LocalFile) -> Result<Opened, FileFailure> {
-        let wanted = Wanted { start: 0, end: None, digest: self.digest, mapped: self.mapped };
+        let wanted = Wanted {
+            start: 0,
+            end: None,
+            digest: self.digest,
+            mapped: self.mapped,
+            small_bytes_max: GATHERED_BYTES_MAX,
+        };
         let open = || {
             Opened::open(&file.store, &file.local, &wanted, &OpenFiles::default())
                 .map_err(|error| FileFailure { path: file.local.to_string(), failure: error.into() })

@@ -9,9 +9,9 @@ use crate::disk::DiskOutcome;
 use crate::failure::Failure;
 use crate::session::Effects;
 
-/// Files up to this size are gathered in memory and stored by one piece of work instead of three: a round through the
-/// work queue costs more than copying 64 KiB.
-pub const GATHERED_BYTES_MAX: u64 = 64 << 10;
+/// Files up to this size are gathered in memory and stored by one piece of work, together with others: that is worth a
+/// copy (docs/why-send-path.md).
+pub const GATHERED_BYTES_MAX: u64 = 256 << 10;
 
 /// A file that arrives in extents and becomes visible when it is whole and right.
 ///

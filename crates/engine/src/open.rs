@@ -7,7 +7,6 @@ use xferd_os::Mapping;
 use xferd_store::{FileAttributes, Hasher, Source, SourceDigest, Store, StoreError};
 use xferd_wire::{Digest, DigestAlgorithm, FileHeader, Frame, Identity, Mtime, RemotePath};
 
-use crate::incoming::GATHERED_BYTES_MAX;
 use crate::outgoing::OpenSource;
 use crate::session::Effects;
 
@@ -25,6 +24,8 @@ pub struct Wanted {
     pub digest: DigestAlgorithm,
     /// Send from one mapping instead of by `sendfile`.
     pub mapped: bool,
+    /// Up to how many bytes are read at once, together with their digest.
+    pub small_bytes_max: u64,
 }
 
 /// A file ready to be sent.
@@ -39,7 +40,7 @@ pub struct Opened {
 
 /// Where the bytes of an opened file are.
 pub enum Content {
-    /// Here, with their digest: up to [`GATHERED_BYTES_MAX`] bytes.
+    /// Here, with their digest: up to [`Wanted::small_bytes_max`] bytes.
     Small(Vec<u8>, Digest),
     /// In the file.
     Large(Arc<OpenSource>),
@@ -102,7 +103,7 @@ impl Opened {
         let end = wanted.end.unwrap_or(size).min(size);
         let start = wanted.start.min(end);
         let header = FileHeader { size, start, end, mode, mtime };
-        let content = if end - start <= GATHERED_BYTES_MAX {
+        let content = if end - start <= wanted.small_bytes_max {
             let bytes = source.read(start, end)?;
             let mut hasher = Hasher::new(wanted.digest);
             hasher.update(&bytes);
@@ -139,10 +140,11 @@ mod tests {
 
     use super::*;
 
-    const BYTES: usize = GATHERED_BYTES_MAX as usize + 10;
+    const BYTES: usize = 1000;
 
     fn open(store: &Store, name: &str, end: Option<u64>, files: &OpenFiles) -> Arc<OpenSource> {
-        let wanted = Wanted { start: 0, end, digest: DigestAlgorithm::Crc64Nvme, mapped: false };
+        let wanted =
+            Wanted { start: 0, end, digest: DigestAlgorithm::Crc64Nvme, mapped: false, small_bytes_max: 100 };
         match Opened::open(store, &RemotePath::parse(name).unwrap(), &wanted, files).unwrap().content {
             Content::Large(open) => open,
             Content::Small(..) => panic!("the file is large"),

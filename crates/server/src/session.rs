@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xferd_engine::{
-    Content, DiskOutcome, Effects, End, Event, Failure, GATHERED_BYTES_MAX, Incoming, OpenFiles, Opened,
-    Outgoing, Progress, Session, Wanted, send_small,
+    Content, DiskOutcome, Effects, End, Event, Failure, Incoming, OpenFiles, Opened, Outgoing, Progress,
+    Session, Wanted, send_small,
 };
 use xferd_store::{FileAttributes, FileDigest, Listed, Listing, Staging, Store, StoreError};
 use xferd_wire::{
@@ -27,6 +27,9 @@ pub const REQUESTS_WAITING_MAX: usize = 64;
 /// Puts of one connection that may wait to be stored, beside those requests; with that many nothing more is read. It
 /// bounds what is remembered of them; what they hold is bounded by the engine.
 pub const PUTS_COMMITTING_MAX: usize = 1024;
+
+/// Files up to this size are read before the peer has room for them. It may have asked for [`REQUESTS_WAITING_MAX`].
+const READ_AT_ONCE_BYTES_MAX: u64 = 64 << 10;
 
 /// How long a peer that has nothing under way may keep a server waiting that has said goodbye: its request may have
 /// crossed the goodbye, and then it is to be told why it is refused.
@@ -710,7 +713,8 @@ impl ServerSession {
     fn on_get(&mut self, request: u32, get: Get, effects: &mut Fx) {
         let store = self.shared.store.clone();
         self.waiting.insert(request, Waiting::Get { path: get.path.clone() });
-        let wanted = Wanted { start: get.start, end: get.end, digest: get.digest, mapped: false };
+        let Get { start, end, digest, .. } = get;
+        let wanted = Wanted { start, end, digest, mapped: false, small_bytes_max: READ_AT_ONCE_BYTES_MAX };
         let files = self.shared.open_files.clone();
         effects
             .work(request, move || ServerOutcome::Opened(Opened::open(&store, &get.path, &wanted, &files)));
@@ -1033,7 +1037,7 @@ fn open_digest(
     algorithm: DigestAlgorithm,
 ) -> Result<(FileDigest, Option<Digest>), StoreError> {
     let file = store.file_digest(path, algorithm)?;
-    let digest = if file.size() <= GATHERED_BYTES_MAX { file.advance()? } else { None };
+    let digest = if file.size() <= READ_AT_ONCE_BYTES_MAX { file.advance()? } else { None };
     Ok((file, digest))
 }
 
