@@ -157,7 +157,7 @@ impl Client {
             return Err(wrong(message.into()));
         }
         let sources = Arc::new(sources);
-        let opener = Opener::new(&sources, clients);
+        let opener = Opener::new(&sources);
         let job = Job::new(self.dispatcher.clone(), Box::new(on_end));
         let tickets: Vec<_> = (0..clients * streams).map(|_| job.ticket()).collect();
         let mut tickets = tickets.into_iter();

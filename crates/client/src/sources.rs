@@ -1,17 +1,13 @@
 //! Local files, directories and links on their way to a push: found one after the other, opened in handfuls.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use xferd_engine::{Content, Failure, GATHERED_BYTES_MAX, OpenFiles, OpenSource, Opened, Wanted};
+use xferd_engine::{Failure, GATHERED_BYTES_MAX, OpenFiles, Opened, Wanted};
 use xferd_store::{FileAttributes, Listed, Listing, Options, Store};
-use xferd_wire::{
-    DigestAlgorithm, Entry, EntryKind, ErrorCode, FileHeader, Identity, MakeDir, RemotePath, SetAttributes,
-    Symlink,
-};
+use xferd_wire::{DigestAlgorithm, Entry, EntryKind, ErrorCode, MakeDir, RemotePath, SetAttributes, Symlink};
 
 use crate::job::{FileFailure, Job};
 use crate::same::Comparison;
@@ -78,8 +74,6 @@ pub(crate) struct LocalFile {
     pub(crate) attributes: FileAttributes,
     store: Arc<Store>,
     local: RemotePath,
-    /// The number of its source, if that is this file.
-    source: Option<usize>,
 }
 
 impl LocalFile {
@@ -139,21 +133,17 @@ impl Portion {
     }
 }
 
-type SharedFiles = Arc<Mutex<HashMap<usize, (FileHeader, Identity, Arc<OpenSource>)>>>;
-
 /// Opens what was found.
 #[derive(Clone)]
 pub(crate) struct Opener {
     digest: DigestAlgorithm,
     mapped: bool,
-    /// Files opened for all copies of a push at once, by the number of their source, if there are several copies.
-    shared_files: Option<SharedFiles>,
+    files: Arc<OpenFiles>,
 }
 
 impl Opener {
-    pub(crate) fn new(sources: &Sources, copies: usize) -> Self {
-        let shared_files = (copies > 1).then(SharedFiles::default);
-        Self { digest: sources.digest, mapped: sources.mapped, shared_files }
+    pub(crate) fn new(sources: &Sources) -> Self {
+        Self { digest: sources.digest, mapped: sources.mapped, files: Arc::default() }
     }
 
     /// Opens a file, and reads it if it is small. Blocks.
@@ -165,24 +155,8 @@ impl Opener {
             mapped: self.mapped,
             small_bytes_max: GATHERED_BYTES_MAX,
         };
-        let open = || {
-            Opened::open(&file.store, &file.local, &wanted, &OpenFiles::default())
-                .map_err(|error| FileFailure { path: file.local.to_string(), failure: error.into() })
-        };
-        let Some((files, source)) = self.shared_files.as_ref().zip(file.source) else { return open() };
-        let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((header, identity, open)) = files.get(&source) {
-            return Ok(Opened {
-                header: *header,
-                identity: *identity,
-                content: Content::Large(open.clone()),
-            });
-        }
-        let opened = open()?;
-        if let Content::Large(open) = &opened.content {
-            files.insert(source, (opened.header, opened.identity, open.clone()));
-        }
-        Ok(opened)
+        Opened::open(&file.store, &file.local, &wanted, &self.files)
+            .map_err(|error| FileFailure { path: file.local.to_string(), failure: error.into() })
     }
 }
 
@@ -301,7 +275,7 @@ impl Walk {
         let store = open_store(parent)?;
         let Entry { size, mode, mtime, .. } = store.stat(&local).map_err(|error| failed(error.into()))?;
         let attributes = FileAttributes { mode, mtime };
-        Ok(Some(Found::File(LocalFile { remote, size, attributes, store, local, source: Some(number) })))
+        Ok(Some(Found::File(LocalFile { remote, size, attributes, store, local })))
     }
 
     /// Where a source goes: under its own name or the target's, with the number of the copy.
@@ -417,7 +391,7 @@ impl Tree {
         Some(Ok(Some(match kind {
             EntryKind::File => {
                 let (store, attributes) = (self.store.clone(), FileAttributes { mode, mtime });
-                Found::File(LocalFile { remote, size, attributes, store, local: path, source: None })
+                Found::File(LocalFile { remote, size, attributes, store, local: path })
             }
             EntryKind::Directory => Found::Directory(SetAttributes { path: remote, mode, mtime }),
             EntryKind::Symlink => match link_target {

@@ -1,0 +1,58 @@
+// What docs/why-send-path.md tells: what the sender's digest costs, taken by a worker meanwhile or between two sends.
+//
+//   node bench/digest.mjs [--rounds 9] [--size 469.2e6 in bytes]
+
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { connect } from 'xferd'
+import { writeRandomFile } from './disk.mjs'
+import { accepting, freePort, killAll, launch, stop } from './processes.mjs'
+
+const XFERD = join(import.meta.dirname, '../bin/xferd.js')
+
+const WAYS = {
+  'no digest': { workers: 2, digest: 'none' },
+  'digest by a worker': { workers: 2 },
+  'digest between sends': { workers: 0 },
+  'mapped, no digest': { workers: 2, digest: 'none', mmap: true },
+  'mapped, digest by a worker': { workers: 2, mmap: true },
+}
+
+const { values } = parseArgs({
+  options: { rounds: { type: 'string', default: '9' }, size: { type: 'string', default: '469.2e6' } },
+})
+const [rounds, size] = [Number(values.rounds), Number(values.size)]
+
+const folder = mkdtempSync(join(process.env.XFERD_BENCH_DIR ?? tmpdir(), 'xferd-digest-'))
+process.on('exit', () => {
+  killAll()
+  rmSync(folder, { recursive: true, force: true })
+})
+process.on('SIGINT', () => process.exit(130))
+
+const source = join(folder, 'source')
+const root = join(folder, 'root')
+writeRandomFile(source, size)
+mkdirSync(root)
+const port = await freePort()
+const server = launch(process.execPath, XFERD, 'serve', root, '--port', `${port}`)
+await accepting(server, port)
+
+const rates = new Map(Object.keys(WAYS).map((name) => [name, []]))
+for (let round = -1; round < rounds; round++) {
+  for (const [name, { workers, ...options }] of Object.entries(WAYS)) {
+    const client = await connect(`xfer://127.0.0.1:${port}`, { workers })
+    const { seconds } = await client.push(source, 'copy', options)
+    await client.remove('copy')
+    await client.close()
+    if (round >= 0) rates.get(name).push(size / 1e6 / seconds)
+  }
+}
+await stop(server)
+for (const [name, all] of rates) {
+  all.sort((a, b) => a - b)
+  const [min, median, max] = [all[0], all[all.length >> 1], all.at(-1)].map(Math.round)
+  console.log(`${name.padEnd(28)} median ${median} MB/s (${min}-${max})`)
+}
