@@ -232,7 +232,7 @@ const BULK_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const FAST_BYTES: usize = 128 * 1024;
 
 /// Bytes to wait for at most: what a usual large buffer holds. The kernel needs twice as much room, which it has.
-const MARK_BYTES_MAX: u32 = 1024 * 1024;
+const MARK_BYTES_MAX: u32 = 1408 * 1024;
 
 fn budgeted(len: u32) -> usize {
     BYTES_PER_TURN_MAX.min(len as usize)
