@@ -65,6 +65,8 @@ pub struct MioDriver<J: Job> {
     turns_unpolled: usize,
     /// Slots of streams with an operation that can be tried. A slot may have changed hands since.
     runnable: VecDeque<usize>,
+    /// Slots of streams whose sockets seem full, and since when.
+    full: VecDeque<(usize, Instant)>,
     /// Slots of streams that found no buffer free, once each.
     starved: Vec<usize>,
     buffers: BufferPool,
@@ -106,6 +108,7 @@ impl<J: Job> MioDriver<J> {
             streams: Slab::new(),
             turns_unpolled: 0,
             runnable: VecDeque::new(),
+            full: VecDeque::new(),
             starved: Vec::new(),
             buffers: BufferPool::new(limits.buffers, waker.clone()),
             workers,
@@ -316,6 +319,14 @@ impl<J: Job> MioDriver<J> {
             // Other drivers have filled the workers' queue, and none of ours will come back to tell when it has room.
             timeout = Some(timeout.map_or(WORK_RETRY, |timeout| timeout.min(WORK_RETRY)));
         }
+        // Of those that an event has come for, and they are most, nothing is left to be waited for.
+        while self.full.front().is_some_and(|&(slot, since)| !self.is_full(slot, since)) {
+            self.full.pop_front();
+        }
+        if let Some((_, since)) = self.full.front() {
+            let left = FULL_RETRY.saturating_sub(since.elapsed());
+            timeout = Some(timeout.map_or(left, |timeout| timeout.min(left)));
+        }
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             answer => answer?,
@@ -324,6 +335,21 @@ impl<J: Job> MioDriver<J> {
         events.iter().for_each(|event| self.note(Readiness::from(event)));
         self.events = events;
         Ok(())
+    }
+
+    /// Lets streams try again whose sockets were full a while ago, if no event has come since.
+    fn retry_full(&mut self) {
+        while self.full.front().is_some_and(|(_, since)| since.elapsed() >= FULL_RETRY) {
+            let Some((slot, since)) = self.full.pop_front() else { return };
+            if let Some(stream) = self.streams.get_mut(slot).filter(|stream| stream.full == Some(since)) {
+                stream.writable = true;
+                self.schedule(slot);
+            }
+        }
+    }
+
+    fn is_full(&self, slot: usize, since: Instant) -> bool {
+        self.streams.get(slot).is_some_and(|stream| stream.full == Some(since))
     }
 
     fn run_streams(&mut self, done: &mut Vec<Done<J>>) {
@@ -338,6 +364,7 @@ impl<J: Job> MioDriver<J> {
             }
             let connecting = matches!(stream.sending, Some((_, Transmit::Connect)));
             let Some(sent) = stream.send() else { continue };
+            self.full.extend(stream.full.map(|since| (slot, since)));
             if connecting && sent.result.is_err() {
                 self.remove(slot);
             }
@@ -465,6 +492,7 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             self.turns_unpolled += 1;
         }
         self.revive();
+        self.retry_full();
         for (_, port) in &mut self.listeners {
             done.extend(port.accept());
         }
@@ -543,6 +571,9 @@ const EVENTS_PER_TURN_MAX: usize = 1024;
 /// Turns in a row without asking for events, while there is something to do. A turn moves up to some megabytes, so the
 /// call is a matter of a few milliseconds; asking in each would be a third of all system calls of a single flow.
 const TURNS_UNPOLLED_MAX: usize = 3;
+
+/// How soon a socket that seemed full is tried again though no event has come: it may have taken little for another reason.
+const FULL_RETRY: Duration = Duration::from_millis(2);
 
 /// How soon work is offered again to workers that others keep busy.
 const WORK_RETRY: Duration = Duration::from_millis(1);

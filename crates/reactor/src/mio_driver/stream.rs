@@ -1,5 +1,6 @@
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use xferd_os::Mapping;
 use xferd_os::net::Socket;
@@ -20,6 +21,9 @@ pub(super) struct Stream {
     pub(super) writable: bool,
     pub(super) receiving: Option<(Token, Receive)>,
     pub(super) sending: Option<(Token, Transmit)>,
+    /// Since when the socket seems full: it took less than it was offered. An event will tell when it takes more; but that
+    /// is only very likely, so the driver has it among those that are tried again after a moment.
+    pub(super) full: Option<Instant>,
     /// Whether the driver has it in its run queue.
     pub(super) queued: bool,
     /// The size of the buffer that it found none of; the driver has it among those that wait for one.
@@ -57,6 +61,7 @@ impl Stream {
             writable: true,
             receiving: None,
             sending: None,
+            full: None,
             queued: false,
             starved: None,
             ended: false,
@@ -106,6 +111,7 @@ impl Stream {
     pub(super) fn note(&mut self, readable: bool, writable: bool, ended: bool) {
         self.readable |= readable;
         self.writable |= writable;
+        self.full = self.full.filter(|_| !writable);
         self.ended |= ended;
     }
 
@@ -151,8 +157,11 @@ impl Stream {
             return None;
         }
         let (token, mut transmit) = self.sending.take()?;
+        let offered = transmit.offered();
         match uninterrupted(|| transmit.perform(&self.socket)) {
             Ok(bytes) => {
+                self.full = (bytes < offered).then(Instant::now);
+                self.writable = self.full.is_none();
                 let carried = match transmit {
                     Transmit::Connect => Carried::Sock(SockRef(self.key)),
                     transmit => transmit.into_carried(),
@@ -199,6 +208,15 @@ impl Receive {
 }
 
 impl Transmit {
+    /// Bytes that the socket is offered in one call.
+    fn offered(&self) -> usize {
+        match self {
+            Transmit::Bytes { buf, .. } => buf.remaining().len().min(BYTES_PER_TURN_MAX),
+            Transmit::File { len, .. } | Transmit::Mapped { len, .. } => budgeted(*len),
+            Transmit::End | Transmit::Connect => 0,
+        }
+    }
+
     fn perform(&mut self, socket: &Socket) -> io::Result<usize> {
         match self {
             Transmit::Bytes { buf, more } => {
