@@ -12,7 +12,7 @@ export class Pull extends TransferCommand {
   static override usage = 'pull xfer://HOST[:PORT]/PATH… DESTINATION'
   static override examples = [
     '<%= config.bin %> pull xfer://nas/films/movie.mkv .',
-    '<%= config.bin %> pull xfer://nas/backup/photos ~/photos --include "*.jpg" --streams 4',
+    '<%= config.bin %> pull xfer://nas/backup/photos ~/ --include "*.jpg" --streams 4',
   ]
   static override args = {
     path: Args.string({
