@@ -4,6 +4,8 @@
 //! Linux mechanism has a portable sibling with the same observable behaviour; `--cfg xferd_portable` selects the
 //! siblings on Linux too, so that one machine tests both.
 
+#[cfg(target_os = "linux")]
+mod bell;
 mod boot;
 pub mod dir;
 pub mod file;
@@ -14,6 +16,8 @@ pub mod net;
 mod refusal;
 pub mod sink;
 
+#[cfg(target_os = "linux")]
+pub use bell::Bell;
 pub use boot::boot_id;
 pub use dir::{Dir, DirEntries, DirEntry};
 pub use file::{Attributes, Kind, Timestamp};

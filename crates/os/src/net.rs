@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
@@ -63,6 +63,28 @@ impl Listener {
         let (socket, peer) = self.socket.accept()?;
         let peer = internet_address(&peer)?;
         socket.set_nonblocking(true)?;
+        self.prepare(socket, peer)
+    }
+
+    /// Takes a connection that the kernel has accepted here by other means, close-on-exec and non-blocking.
+    ///
+    /// # Errors
+    /// `NotConnected` if the peer has gone since; what `setsockopt` answers.
+    pub fn adopt(&self, accepted: OwnedFd) -> io::Result<(Socket, SocketAddr)> {
+        let socket = RawSocket::from(accepted);
+        let peer = internet_address(&socket.peer_addr()?)?;
+        self.prepare(socket, peer)
+    }
+
+    /// Stops listening, also if the kernel is still accepting for somebody: what waits is reset, what comes is refused.
+    ///
+    /// # Errors
+    /// What `shutdown` answers.
+    pub fn stop(&self) -> io::Result<()> {
+        self.socket.shutdown(std::net::Shutdown::Both)
+    }
+
+    fn prepare(&self, socket: RawSocket, peer: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
         socket.set_tcp_nodelay(true)?;
         if !is_local(peer) {
             self.congestion.restore(&socket);

@@ -236,6 +236,7 @@ fn page_start(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::Bell;
 
     const LIMITS: BufferLimits =
         BufferLimits { large_bytes: 8192, large_max: 2, small_bytes: 4096, small_max: 1 };
@@ -243,7 +244,7 @@ mod tests {
     fn pool() -> (mio::Poll, BufferPool) {
         let poll = mio::Poll::new().unwrap();
         let bell = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
-        (poll, BufferPool::new(LIMITS, Waker::new(bell)))
+        (poll, BufferPool::new(LIMITS, Waker::new(Bell::Mio(bell))))
     }
 
     #[test]

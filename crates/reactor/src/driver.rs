@@ -96,15 +96,23 @@ pub enum Wait {
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<Wake>);
 
+/// What a driver hears while it waits.
+#[derive(Debug)]
+pub(crate) enum Bell {
+    Mio(mio::Waker),
+    #[cfg(target_os = "linux")]
+    Event(Arc<xferd_os::Bell>),
+}
+
 #[derive(Debug)]
 struct Wake {
-    bell: mio::Waker,
+    bell: Bell,
     /// Rung and not heard yet: ringing again would only cost a system call.
     rung: AtomicBool,
 }
 
 impl Waker {
-    pub(crate) fn new(bell: mio::Waker) -> Waker {
+    pub(crate) fn new(bell: Bell) -> Waker {
         Waker(Arc::new(Wake { bell, rung: AtomicBool::new(false) }))
     }
 
@@ -112,12 +120,26 @@ impl Waker {
     pub fn wake(&self) {
         if !self.0.rung.swap(true, Ordering::SeqCst) {
             // Writing to an eventfd or a kqueue of our own fails only if its counter is full: then it is rung already.
-            let _ = self.0.bell.wake();
+            let _ = match &self.0.bell {
+                Bell::Mio(waker) => waker.wake(),
+                #[cfg(target_os = "linux")]
+                Bell::Event(bell) => bell.ring(),
+            };
         }
     }
 
     /// To be called when the bell was heard, before looking for the reason.
     pub(crate) fn heard(&self) {
         self.0.rung.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Calls once more after a signal.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => return answer,
+        }
     }
 }

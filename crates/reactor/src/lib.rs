@@ -5,7 +5,7 @@
 //! the driver until then. What may block runs on a [`WorkerPool`] that several drivers share. No protocol is known
 //! here.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod buffer;
 mod chores;
@@ -15,6 +15,8 @@ mod op;
 mod receive;
 mod timers;
 mod transmit;
+#[cfg(target_os = "linux")]
+mod uring_driver;
 mod workers;
 
 pub use buffer::{BufferLimits, BufferPool, PAGE_BYTES, PoolBuf};
@@ -22,4 +24,6 @@ pub use driver::{BYTES_PER_TURN_MAX, Driver, LISTENERS_MAX, Limits, Wait, Waker}
 pub use mio_driver::MioDriver;
 pub use op::{Carried, Done, FileRef, Job, ListenerRef, Op, SendBuf, SockRef, Token};
 pub use timers::{TimerId, Timers};
+#[cfg(target_os = "linux")]
+pub use uring_driver::UringDriver;
 pub use workers::WorkerPool;

@@ -22,6 +22,7 @@ use xferd_os::net::{Listener, Socket};
 use self::stream::Stream;
 use crate::buffer::BufferSize;
 use crate::chores::Chores;
+use crate::driver::Bell;
 use crate::op::Key;
 use crate::receive::Receive;
 use crate::transmit::Transmit;
@@ -70,7 +71,7 @@ impl<J: Job> MioDriver<J> {
     /// What the kernel answers to making an epoll instance or a kqueue.
     pub fn new(limits: Limits, workers: Option<Arc<WorkerPool<J>>>) -> io::Result<MioDriver<J>> {
         let poll = Poll::new()?;
-        let waker = Waker::new(mio::Waker::new(poll.registry(), BELL)?);
+        let waker = Waker::new(Bell::Mio(mio::Waker::new(poll.registry(), BELL)?));
         Ok(MioDriver {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN_MAX),

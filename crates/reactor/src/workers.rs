@@ -208,6 +208,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::driver::Bell;
 
     struct Gated(mpsc::Receiver<()>);
 
@@ -225,7 +226,7 @@ mod tests {
     #[test]
     fn the_queue_takes_as_much_as_its_limit_says_and_is_emptied_before_the_pool_is_gone() {
         let poll = mio::Poll::new().unwrap();
-        let waker = Waker::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let waker = Waker::new(Bell::Mio(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap()));
         let mailbox = Arc::new(Mailbox::new(waker));
         let pool = WorkerPool::start(1).unwrap();
         let mut gates = Vec::new();

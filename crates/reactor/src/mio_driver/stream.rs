@@ -4,6 +4,7 @@ use std::time::Instant;
 use xferd_os::net::Socket;
 
 use crate::buffer::BufferSize;
+use crate::driver::uninterrupted;
 use crate::op::Key;
 use crate::receive::{Inflow, Receive};
 use crate::transmit::Transmit;
@@ -134,15 +135,6 @@ impl Stream {
                 None
             }
             Err(error) => Some(Done { token, result: Err(error), carried: transmit.into_carried() }),
-        }
-    }
-}
-
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            answer => return answer,
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use xferd_os::net::Listener;
 use xferd_reactor::{
-    Carried, Done, Driver, Job, Limits, ListenerRef, MioDriver, Op, PoolBuf, SendBuf, SockRef, Token, Wait,
-    WorkerPool,
+    Carried, Done, Driver, Job, Limits, ListenerRef, MioDriver, Op, PoolBuf, SendBuf, SockRef, Token,
+    UringDriver, Wait, WorkerPool,
 };
 
 /// Runs a test on every driver, without workers and with two.
@@ -18,11 +18,13 @@ pub(crate) fn each_driver(test: impl Fn(&mut Rig)) {
 
 pub(crate) fn each_driver_with(limits: Limits, test: impl Fn(&mut Rig)) {
     for threads in [0, 2] {
-        let workers = (threads > 0).then(|| WorkerPool::start(threads).unwrap());
-        let driver = MioDriver::new(limits, workers).unwrap();
-        let mut rig =
-            Rig { driver: Box::new(driver), started: 0, in_flight: HashSet::new(), early: Vec::new() };
-        test(&mut rig);
+        let workers = || (threads > 0).then(|| WorkerPool::start(threads).unwrap());
+        test(&mut Rig::new(Box::new(MioDriver::new(limits, workers()).unwrap())));
+        #[cfg(target_os = "linux")]
+        match UringDriver::new(limits, workers()) {
+            Ok(driver) => test(&mut Rig::new(Box::new(driver))),
+            Err(error) => eprintln!("not tested on io_uring: {error}"),
+        }
     }
 }
 
@@ -51,6 +53,10 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
+    fn new(driver: Box<dyn Driver<Task>>) -> Rig {
+        Rig { driver, started: 0, in_flight: HashSet::new(), early: Vec::new() }
+    }
+
     pub(crate) fn start(&mut self, op: Op<Task>) -> Token {
         self.try_start(op).unwrap_or_else(|_| panic!("the driver refused an operation"))
     }
