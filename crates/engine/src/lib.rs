@@ -14,6 +14,7 @@ mod outbox;
 mod outgoing;
 mod session;
 mod shard;
+mod threads;
 mod work;
 
 pub use disk::DiskOutcome;
@@ -24,4 +25,5 @@ pub use open::{Content, OPEN_FILES_MAX, OpenFiles, Opened, Wanted, send_small};
 pub use outgoing::{EXTENT_BYTES, OpenSource, Outgoing, Progress};
 pub use session::{Effect, Effects, End, Event, SendSource, Session};
 pub use shard::{Load, OnAccept, Shard};
+pub use threads::{THREADS_MAX, check_threads, shards, threads_default};
 pub use work::{Batch, Put, Work};
