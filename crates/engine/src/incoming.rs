@@ -232,7 +232,7 @@ impl Incoming {
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;
-    use xferd_store::Options;
+    use xferd_store::{Options, digest_of};
     use xferd_wire::Mtime;
 
     use super::*;
@@ -300,9 +300,7 @@ mod tests {
     }
 
     fn digest(bytes: &[u8]) -> Digest {
-        let mut hasher = Hasher::new(DigestAlgorithm::Crc64Nvme);
-        hasher.update(bytes);
-        hasher.finish()
+        digest_of(DigestAlgorithm::Crc64Nvme, bytes)
     }
 
     fn code(result: Result<impl std::fmt::Debug, Failure>) -> ErrorCode {

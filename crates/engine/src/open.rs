@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use xferd_os::Mapping;
-use xferd_store::{FileAttributes, Hasher, Source, SourceDigest, Store, StoreError};
+use xferd_store::{FileAttributes, Source, SourceDigest, Store, StoreError, digest_of};
 use xferd_wire::{Digest, DigestAlgorithm, FileHeader, Frame, Identity, Mtime, RemotePath};
 
 use crate::outgoing::OpenSource;
@@ -105,9 +105,8 @@ impl Opened {
         let header = FileHeader { size, start, end, mode, mtime };
         let content = if end - start <= wanted.small_bytes_max {
             let bytes = source.read(start, end)?;
-            let mut hasher = Hasher::new(wanted.digest);
-            hasher.update(&bytes);
-            Content::Small(bytes, hasher.finish())
+            let digest = digest_of(wanted.digest, &bytes);
+            Content::Small(bytes, digest)
         } else {
             let Wanted { digest, mapped, .. } = *wanted;
             let version = Version { path: path.clone(), identity, size, mtime, start, end, digest, mapped };
