@@ -1,11 +1,11 @@
 //! A client of one server: its threads, and what it can be asked for.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xferd_engine::{Failure, Shard, check_threads, shards, threads_default};
+use xferd_engine::{Failure, Shard, check_threads, lock, shards, threads_default};
 use xferd_reactor::Limits;
 use xferd_wire::limits::FILE_BYTES_MAX;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
@@ -224,10 +224,6 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check_counts(sources: usize, clients: usize, streams: usize) -> Result<(), Failure> {

@@ -1,12 +1,13 @@
 //! Opens files for sending: small ones are read at once, large ones are left to the kernel.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use xferd_os::Mapping;
 use xferd_store::{FileAttributes, Source, SourceDigest, Store, StoreError, digest_of};
 use xferd_wire::{Digest, DigestAlgorithm, FileHeader, Frame, Identity, Mtime, RemotePath};
 
+use crate::lock::lock;
 use crate::outgoing::OpenSource;
 use crate::session::Effects;
 
@@ -71,7 +72,7 @@ impl OpenFiles {
         version: Version,
         open: impl FnOnce() -> Result<OpenSource, StoreError>,
     ) -> Result<Arc<OpenSource>, StoreError> {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = lock(&self.0);
         if let Some(open) = files.get(&version).and_then(Weak::upgrade) {
             return Ok(open);
         }

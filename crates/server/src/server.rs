@@ -4,11 +4,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use xferd_engine::{Failure, Load, Mailbox, Shard, check_threads, shards, threads_default};
+use xferd_engine::{Failure, Load, Mailbox, Shard, check_threads, lock, shards, threads_default};
 use xferd_os::net::{Listener, Socket};
 use xferd_reactor::{LISTENERS_MAX, Limits};
 use xferd_store::{Options, Store, WritePolicy};
@@ -240,10 +240,6 @@ impl Running {
             let _ = thread.join();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells that a thread has ended, however it ended.

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher as _};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use xferd_engine::{Effects, Failure};
+use xferd_engine::{Effects, Failure, lock};
 use xferd_os::Sink;
 use xferd_store::{Hasher, Runs, SourceVersion, Staging, Store, StoreError};
 use xferd_wire::{Committed, Digest, ErrorCode, Have, Put, Run, Sharing, TransferId, WritePath};
@@ -335,8 +335,4 @@ fn new_id() -> TransferId {
     let mut id = [0; 16];
     id.iter_mut().zip(halves.concat()).for_each(|(byte, random)| *byte = random);
     TransferId(id)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
