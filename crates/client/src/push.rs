@@ -3,10 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use xferd_engine::{Content, DiskOutcome, EXTENT_BYTES, Failure, Opened, Outgoing, Progress, send_small};
+use xferd_engine::{
+    Content, DiskOutcome, EXTENT_BYTES, Failure, Opened, Outgoing, Progress, lock, send_small,
+};
 use xferd_store::FileAttributes;
 use xferd_wire::{
     Digest, DigestAlgorithm, Entry, ErrorCode, ErrorReply, FileHeader, Frame, Identity, Put, RemotePath,
@@ -240,10 +242,6 @@ impl Copy {
     fn has_stripes(&self) -> bool {
         !lock(&self.stripes).is_empty()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection's share.

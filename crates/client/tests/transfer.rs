@@ -9,10 +9,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use xferd_client::{
-    Client, Compare, Job, PullSpec, PushSpec, Receipt, Selection, Sources, THREADS_MAX, WriteSpec,
-};
-use xferd_engine::Failure;
+use xferd_client::{Client, Compare, Job, PullSpec, PushSpec, Receipt, Selection, Sources, WriteSpec};
+use xferd_engine::{Failure, THREADS_MAX};
 use xferd_server::{Config, Server};
 use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
 
