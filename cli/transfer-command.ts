@@ -8,6 +8,7 @@ import {
   type TransferOptions,
   XferdError,
 } from '../src/index.js'
+import { BACKENDS } from './backends.js'
 import { XferdCommand } from './command.js'
 import { PROGRESS_MODES, showProgress } from './progress.js'
 import { formatBytes, formatCount, formatRate } from './text.js'
@@ -54,6 +55,10 @@ export const transferFlags = {
     description: 'transfer files of the same size and time, too, which are left out otherwise',
   }),
   'dry-run': Flags.boolean({ description: 'tell what would be transferred, and transfer nothing' }),
+  backend: Flags.option({ options: BACKENDS })({
+    description:
+      "what waits for this side's connections; auto takes io_uring where it can be had and is better",
+  }),
   fsync: Flags.boolean({ description: 'synchronise each file to disk before it counts as stored' }),
   progress: Flags.option({ options: PROGRESS_MODES })({
     default: 'auto',
@@ -80,14 +85,15 @@ export abstract class TransferCommand extends XferdCommand {
     process.once('SIGINT', interrupt).once('SIGTERM', interrupt)
     try {
       const { signal } = interruption
-      await using client = await connect(server, { signal })
+      const { backend } = flags
+      await using client = await connect(server, { signal, ...(backend === undefined ? {} : { backend }) })
       const transfer = begin(client, { ...transferOptions(flags), signal })
       await showProgress(transfer, flags.quiet ? 'none' : flags.progress)
       const receipt = await transfer
       if (!flags.quiet && !this.jsonEnabled()) {
         this.tell(summary(flags['dry-run'] ? `would have ${verb}` : verb, receipt))
       }
-      return { ...figures(receipt), clients: flags.clients, ...usage() }
+      return { ...figures(receipt), clients: flags.clients, backend: client.backend.name, ...usage() }
     } finally {
       process.off('SIGINT', interrupt).off('SIGTERM', interrupt)
     }

@@ -4,7 +4,7 @@ import { Address } from './address.js'
 import { Completions } from './completions.js'
 import { type Entry, entryFrom } from './entry.js'
 import { errorFrom, XferdError } from './error.js'
-import { type NativeClient, native } from './native.js'
+import { type NativeClient, native, type RawBackend } from './native.js'
 import { ReadStream, type ReadStreamOptions } from './read-stream.js'
 import { Transfer } from './transfer.js'
 import { WriteStream, type WriteStreamOptions } from './write-stream.js'
@@ -16,6 +16,8 @@ export interface ConnectOptions {
   ioThreads?: number
   /** Threads for this side's file work; 0 does it between network events. */
   workers?: number
+  /** What waits for this side's sockets; see {@link ServeOptions.backend}. */
+  backend?: 'auto' | 'mio' | 'uring'
   signal?: AbortSignal
 }
 
@@ -68,8 +70,9 @@ export type PullOptions = TransferOptions
 export async function connect(address: string, { signal, ...options }: ConnectOptions = {}): Promise<Client> {
   const { server } = await Address.parse(address).resolve()
   const calls = new Completions()
-  const { client, error } = native().openClient(server, options, calls.wake)
-  if (!client) throw error ? errorFrom(error) : new XferdError('INTERNAL', 'the addon opened no client')
+  const { client, backend, error } = native().openClient(server, options, calls.wake)
+  if (!(client && backend))
+    throw error ? errorFrom(error) : new XferdError('INTERNAL', 'the addon opened no client')
   calls.attach(client)
   try {
     await calls.call(() => client.connect(), signal)
@@ -78,7 +81,7 @@ export async function connect(address: string, { signal, ...options }: ConnectOp
     calls.close()
     throw error
   }
-  return new Client(Address.parse(address).server, client, calls)
+  return new Client(Address.parse(address).server, client, backend, calls)
 }
 
 /**
@@ -90,13 +93,16 @@ export async function connect(address: string, { signal, ...options }: ConnectOp
 export class Client implements AsyncDisposable {
   /** The server: `xfer://HOST:PORT`. */
   readonly address: string
+  /** What waits for its sockets; with `auto`, the `reason` says why that is not io_uring. */
+  readonly backend: Readonly<RawBackend>
   readonly #client: NativeClient
   readonly #calls: Completions
   #closed: Promise<unknown> | undefined
 
   /** @internal Clients come from {@link connect}. */
-  constructor(address: string, client: NativeClient, calls: Completions) {
+  constructor(address: string, client: NativeClient, backend: RawBackend, calls: Completions) {
     this.address = address
+    this.backend = backend
     this.#client = client
     this.#calls = calls
   }

@@ -79,6 +79,7 @@ export interface RawServerOptions {
   listen: string[]
   ioThreads?: number
   workers?: number
+  backend?: 'auto' | 'mio' | 'uring'
   durable?: boolean
   writePath?: string
   readOnly?: boolean
@@ -95,6 +96,12 @@ export interface RawServerStats {
   bytesSent: number
   errors: number
   writePaths: WritePathCounts
+}
+
+/** What waits for sockets, and why that is not `uring` if that was wanted. */
+export interface RawBackend {
+  name: 'mio' | 'uring'
+  reason?: string
 }
 
 export interface RawServerEvent {
@@ -137,6 +144,7 @@ export interface RawCeiling {
 
 export interface NativeServer {
   addresses(): string[]
+  backend(): RawBackend
   stats(): RawServerStats
   events(): RawServerEvent[]
   close(graceMs: number): number
@@ -169,9 +177,9 @@ export interface Native {
   startServer(options: RawServerOptions, wake: () => void): { server?: NativeServer; error?: RawError }
   openClient(
     address: string,
-    options: { timeoutMs?: number; ioThreads?: number; workers?: number },
+    options: { timeoutMs?: number; ioThreads?: number; workers?: number; backend?: 'auto' | 'mio' | 'uring' },
     wake: () => void,
-  ): { client?: NativeClient; error?: RawError }
+  ): { client?: NativeClient; backend?: RawBackend; error?: RawError }
   measureCeiling(options: RawCeilingOptions, done: (result: RawCeiling) => void): RawError | null
   version(): string
 }

@@ -5,6 +5,7 @@ import { errorFrom, XferdError } from './error.js'
 import {
   type NativeServer,
   native,
+  type RawBackend,
   type RawServerEvent,
   type RawServerStats,
   type WritePathCounts,
@@ -19,6 +20,11 @@ export interface ServeOptions {
   ioThreads?: number
   /** Threads for file work that blocks; 0 does it on the threads that move bytes. */
   workers?: number
+  /**
+   * What waits for sockets: `mio` is epoll or kqueue, `uring` is io_uring, which Linux 6.1 and later have unless it is
+   * forbidden. `auto`, the default, takes the better one that can be had; {@link Server.backend} tells which that was.
+   */
+  backend?: 'auto' | 'mio' | 'uring'
   /** Synchronises every file to disk before it is acknowledged. */
   durable?: boolean
   /**
@@ -35,7 +41,9 @@ export interface ServeOptions {
   maxConnections?: number
 }
 
-export type ServerStats = RawServerStats
+export interface ServerStats extends RawServerStats {
+  backend: RawBackend['name']
+}
 
 /** Something that happened: a connection `accepted` or `closed`, a file `stored` or `sent`, or either `failed`. */
 export type ServerEvent = Omit<RawServerEvent, 'error'> & { error?: XferdError }
@@ -64,6 +72,8 @@ export async function serve({
 export class Server implements AsyncDisposable {
   /** Where it listens, as `xfer://HOST:PORT` with the real port. */
   readonly addresses: readonly [string, ...string[]]
+  /** What waits for its sockets; with `auto`, the `reason` says why that is not io_uring. */
+  readonly backend: Readonly<RawBackend>
   readonly #server: NativeServer
   readonly #calls: Completions
   readonly #ended = new AbortController()
@@ -71,13 +81,14 @@ export class Server implements AsyncDisposable {
   /** @internal Servers come from {@link serve}. */
   constructor(server: NativeServer, calls: Completions) {
     this.addresses = server.addresses() as [string, ...string[]]
+    this.backend = server.backend()
     this.#server = server
     this.#calls = calls
   }
 
   /** Counters since the start, and the connections open now. */
   stats(): ServerStats {
-    return this.#server.stats()
+    return { backend: this.backend.name, ...this.#server.stats() }
   }
 
   /**

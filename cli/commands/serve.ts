@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import * as Args from '@oclif/core/args'
 import * as Flags from '@oclif/core/flags'
 import { DEFAULT_PORT, type Server, serve } from '../../src/index.js'
+import { BACKENDS } from '../backends.js'
 import { XferdCommand } from '../command.js'
 import { EXIT_CODES } from '../exit-codes.js'
 import { WRITE_PATHS } from '../write-paths.js'
@@ -51,6 +52,9 @@ export class Serve extends XferdCommand {
       helpValue: 'N',
       description: 'threads for file work; 0 does it on the threads that move bytes',
     }),
+    backend: Flags.option({ options: BACKENDS })({
+      description: 'what waits for connections; auto takes io_uring where it can be had and is better',
+    }),
     fsync: Flags.boolean({ description: 'synchronise each file to disk before it counts as stored' }),
     'write-path': Flags.option({ options: WRITE_PATHS })({
       description:
@@ -71,6 +75,7 @@ export class Serve extends XferdCommand {
       root: args.root,
       listen: flags.listen ?? [`xfer://127.0.0.1:${flags.port ?? DEFAULT_PORT}`],
       durable: flags.fsync,
+      ...(flags.backend === undefined ? {} : { backend: flags.backend }),
       ...(flags['write-path'] === undefined ? {} : { writePath: flags['write-path'] }),
       readOnly: flags['read-only'],
       insecure: flags.insecure,
@@ -79,8 +84,8 @@ export class Serve extends XferdCommand {
     })
     const root = resolve(args.root)
     this.#report(
-      { event: 'listening', addresses: server.addresses, root, pid: process.pid },
-      `serving ${root} on ${server.addresses.join(', ')}`,
+      { event: 'listening', addresses: server.addresses, root, pid: process.pid, backend: server.backend },
+      `serving ${root} on ${server.addresses.join(', ')} with ${described(server.backend)}`,
     )
     await Promise.all([this.#follow(server), this.#stopOnSignal(server, flags.grace)])
     this.#report({ event: 'stopped', ...server.stats() }, 'stopped')
@@ -108,6 +113,10 @@ export class Serve extends XferdCommand {
     if (this.jsonEnabled()) this.logJson(event)
     else if (line) this.tell(line)
   }
+}
+
+function described({ name, reason }: Server['backend']): string {
+  return reason === undefined ? name : `${name}: ${reason}`
 }
 
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const

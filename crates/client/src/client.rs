@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use xferd_engine::{Failure, Shard, check_threads, lock, shards, threads_default};
-use xferd_reactor::Limits;
+use xferd_reactor::{Backend, Chosen, Limits};
 use xferd_wire::limits::FILE_BYTES_MAX;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
 
@@ -40,12 +40,19 @@ pub struct Config {
     /// How long a server may be silent in the middle of something before it is asked for a sign of life; without one it
     /// is given up after as long again. Below the 60 s after which a server gives up a silent client.
     pub patience: Duration,
+    /// What waits for sockets.
+    pub backend: Backend,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let threads = threads_default();
-        Self { io_threads: threads, workers: threads, patience: Duration::from_secs(30) }
+        Self {
+            io_threads: threads,
+            workers: threads,
+            patience: Duration::from_secs(30),
+            backend: Backend::Auto,
+        }
     }
 }
 
@@ -73,6 +80,7 @@ pub struct PushSpec {
 /// Dropping it closes it.
 pub struct Client {
     dispatcher: Dispatcher,
+    chosen: Chosen,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -82,15 +90,16 @@ impl Client {
     /// # Errors
     /// What the system says to starting threads.
     pub fn open(address: SocketAddr, config: Config) -> Result<Self, Failure> {
-        let Config { io_threads, workers, patience } = config;
+        let Config { io_threads, workers, patience, backend } = config;
         check_threads(io_threads, workers)?;
         let failed = |error: std::io::Error| Failure::io("cannot start the client's threads", &error);
         let connections_max = CONNECTIONS_MAX.div_ceil(io_threads);
-        let shards = shards(io_threads, workers, Limits::default(), connections_max).map_err(failed)?;
+        let (shards, chosen) =
+            shards(backend, io_threads, workers, Limits::default(), connections_max).map_err(failed)?;
         let mut mailboxes = shards.iter().map(Shard::mailbox);
         let first = mailboxes.next().ok_or_else(|| wrong("no I/O threads; give at least 1".into()))?;
         let dispatcher = Dispatcher::new(first, mailboxes, address, patience);
-        let client = Self { dispatcher, threads: Mutex::default() };
+        let client = Self { dispatcher, chosen, threads: Mutex::default() };
         for (index, shard) in shards.into_iter().enumerate() {
             let run = move || {
                 if let Err(error) = shard.run() {
@@ -103,6 +112,11 @@ impl Client {
             lock(&client.threads).push(thread);
         }
         Ok(client)
+    }
+
+    /// What waits for its sockets.
+    pub fn backend(&self) -> &Chosen {
+        &self.chosen
     }
 
     /// Sees whether the server is there and speaks our language.

@@ -482,7 +482,12 @@ fn a_written_stream_becomes_a_file_once_it_is_finished() {
 fn a_server_that_falls_silent_is_asked_for_a_sign_of_life_and_then_given_up() {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let config = xferd_client::Config { io_threads: 1, workers: 0, patience: Duration::from_millis(200) };
+    let config = xferd_client::Config {
+        io_threads: 1,
+        workers: 0,
+        patience: Duration::from_millis(200),
+        ..Default::default()
+    };
     let client = Client::open(listener.local_addr().unwrap(), config).unwrap();
     let (sender, receiver) = mpsc::channel();
     client.ask(xferd_wire::Frame::Stat(path("x")), move |answer| sender.send(answer).unwrap());

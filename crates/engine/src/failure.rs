@@ -35,6 +35,7 @@ impl Failure {
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::NetworkDown => ErrorCode::ConnectionLost,
+            io::ErrorKind::Unsupported => ErrorCode::Unsupported,
             io::ErrorKind::TimedOut => ErrorCode::Timeout,
             io::ErrorKind::NotFound => ErrorCode::NotFound,
             io::ErrorKind::PermissionDenied => ErrorCode::Permission,

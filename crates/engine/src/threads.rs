@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use xferd_reactor::{Driver, Limits, MioDriver, WorkerPool};
+use xferd_reactor::{AnyDriver, Backend, Chosen, Drivers, Limits, WorkerPool};
 use xferd_wire::ErrorCode;
 
 use crate::failure::Failure;
@@ -34,18 +34,25 @@ pub fn check_threads(io_threads: usize, workers: usize) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Shards, and what drives them.
+pub type Shards<S> = (Vec<Shard<S, AnyDriver<Batch<<S as Session>::Outcome>>>>, Chosen);
+
 /// A shard for each of `io_threads` threads, with `workers` that they share, which are started. Each takes up to
 /// `connections_max` connections, and its driver holds what `limits` allow.
 ///
 /// # Errors
-/// What the system says to starting threads and making drivers.
+/// What the system says to starting threads and making drivers; [`Drivers::new`] says what that can be.
 pub fn shards<S: Session>(
+    backend: Backend,
     io_threads: usize,
     workers: usize,
     limits: Limits,
     connections_max: usize,
-) -> io::Result<Vec<Shard<S, impl Driver<Batch<S::Outcome>> + Send + 'static>>> {
+) -> io::Result<Shards<S>> {
     let pool = if workers > 0 { Some(WorkerPool::start(workers)?) } else { None };
-    let shard = |_| Ok(Shard::new(MioDriver::new(limits, pool.clone())?, connections_max));
-    (0..io_threads).map(shard).collect()
+    let Drivers { drivers, chosen } = Drivers::new(backend, io_threads, limits, pool.as_ref())?;
+    if let Some(reason) = &chosen.reason {
+        tracing::info!(reason, "waiting for sockets without io_uring");
+    }
+    Ok((drivers.into_iter().map(|driver| Shard::new(driver, connections_max)).collect(), chosen))
 }

@@ -14,13 +14,14 @@ use xferd_wire::{ErrorCode, Frame, List, MakeDir, Remove, Rename};
 use crate::address;
 use crate::calls::{Calls, Outcome, Reply, Wake, attempt};
 use crate::options::{RawClientOptions, RawTransferOptions, RawWriteOptions, remote};
-use crate::raw::{RawCompletion, RawError, RawProgress};
+use crate::raw::{RawBackend, RawCompletion, RawError, RawProgress};
 
 /// A client, or why there is none.
 #[napi(object, object_from_js = false)]
 #[allow(missing_docs)]
 pub struct OpenedClient {
     pub client: Option<NativeClient>,
+    pub backend: Option<RawBackend>,
     pub error: Option<RawError>,
 }
 
@@ -29,15 +30,16 @@ pub struct OpenedClient {
 pub fn open_client(env: Env, address: String, options: RawClientOptions, wake: Wake) -> OpenedClient {
     match attempt(|| Client::open(address::parse(&address)?, Config::try_from(options)?)) {
         Ok(client) => {
+            let backend = client.backend().into();
             let client = NativeClient {
                 client: Some(client),
                 calls: Calls::new(wake, false, &env),
                 live: HashMap::new(),
                 closing: None,
             };
-            OpenedClient { client: Some(client), error: None }
+            OpenedClient { client: Some(client), backend: Some(backend), error: None }
         }
-        Err(failure) => OpenedClient { client: None, error: Some(failure.into()) },
+        Err(failure) => OpenedClient { client: None, backend: None, error: Some(failure.into()) },
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use napi_derive::napi;
 use xferd_client::{Compare, PullSpec, PushSpec, Selection, Sources, WriteSpec};
-use xferd_engine::Failure;
+use xferd_engine::{Backend, Failure};
 use xferd_server::Config;
 use xferd_store::WritePolicy;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Mtime, RemotePath};
@@ -20,6 +20,7 @@ pub struct RawServerOptions {
     pub listen: Vec<String>,
     pub io_threads: Option<u32>,
     pub workers: Option<u32>,
+    pub backend: Option<String>,
     pub durable: Option<bool>,
     pub write_path: Option<String>,
     pub read_only: Option<bool>,
@@ -36,6 +37,7 @@ impl TryFrom<RawServerOptions> for Config {
             listen: options.listen.iter().map(|text| address::parse(text)).collect::<Result<_, _>>()?,
             io_threads: options.io_threads.map_or(config.io_threads, |threads| threads as usize),
             workers: options.workers.map_or(config.workers, |threads| threads as usize),
+            backend: options.backend.as_deref().map_or(Ok(config.backend), backend)?,
             durable: options.durable.unwrap_or(config.durable),
             write_policy: options.write_path.as_deref().map_or(Ok(config.write_policy), write_policy)?,
             read_only: options.read_only.unwrap_or(config.read_only),
@@ -47,12 +49,25 @@ impl TryFrom<RawServerOptions> for Config {
 }
 
 fn write_policy(name: &str) -> Result<WritePolicy, Failure> {
+    named("way to write", name, WritePolicy::ALL, WritePolicy::name)
+}
+
+fn backend(name: &str) -> Result<Backend, Failure> {
+    named("backend", name, Backend::ALL, Backend::name)
+}
+
+/// The one of `all` that people call `name`.
+fn named<T: Copy, const N: usize>(
+    kind: &str,
+    name: &str,
+    all: [T; N],
+    name_of: impl Fn(T) -> &'static str,
+) -> Result<T, Failure> {
     let wrong = || {
-        let known: Vec<_> = WritePolicy::ALL.iter().map(|policy| policy.name()).collect();
-        let message = format!("{name} is no way to write; there are {}", known.join(", "));
-        Failure::new(ErrorCode::InvalidArgument, message)
+        let known = all.map(&name_of).join(", ");
+        Failure::new(ErrorCode::InvalidArgument, format!("{name} is no {kind}; there are {known}"))
     };
-    WritePolicy::ALL.into_iter().find(|policy| policy.name() == name).ok_or_else(wrong)
+    all.into_iter().find(|&one| name_of(one) == name).ok_or_else(wrong)
 }
 
 /// How to work as a client; what is left out is as [`xferd_client::Config`] has it.
@@ -63,6 +78,7 @@ pub struct RawClientOptions {
     pub timeout_ms: Option<f64>,
     pub io_threads: Option<u32>,
     pub workers: Option<u32>,
+    pub backend: Option<String>,
 }
 
 impl TryFrom<RawClientOptions> for xferd_client::Config {
@@ -74,6 +90,7 @@ impl TryFrom<RawClientOptions> for xferd_client::Config {
             io_threads: options.io_threads.map_or(config.io_threads, |threads| threads as usize),
             workers: options.workers.map_or(config.workers, |threads| threads as usize),
             patience: options.timeout_ms.map_or(Ok(config.patience), |ms| duration("timeoutMs", ms))?,
+            backend: options.backend.as_deref().map_or(Ok(config.backend), backend)?,
         })
     }
 }

@@ -5,7 +5,7 @@
 use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 use xferd_client::{FileFailure, Receipt, TransferProgress};
-use xferd_engine::Failure;
+use xferd_engine::{Chosen, Failure};
 use xferd_server::{Happening, HappeningKind, Stats};
 use xferd_wire::{Entry, EntryKind, WritePathCounts};
 
@@ -224,6 +224,21 @@ impl From<Stats> for RawServerStats {
             errors: stats.errors as f64,
             write_paths: stats.write_paths.into(),
         }
+    }
+}
+
+/// What waits for sockets.
+#[napi(object, object_from_js = false)]
+pub struct RawBackend {
+    /// `mio` or `uring`.
+    pub name: &'static str,
+    /// Why it is not `uring`, if that was wanted.
+    pub reason: Option<String>,
+}
+
+impl From<&Chosen> for RawBackend {
+    fn from(chosen: &Chosen) -> Self {
+        Self { name: chosen.backend.name(), reason: chosen.reason.clone() }
     }
 }
 

@@ -10,7 +10,7 @@ use xferd_server::{Config, Server};
 
 use crate::calls::{Calls, Outcome, Wake, attempt};
 use crate::options::{RawServerOptions, duration};
-use crate::raw::{RawCompletion, RawError, RawServerEvent, RawServerStats};
+use crate::raw::{RawBackend, RawCompletion, RawError, RawServerEvent, RawServerStats};
 
 /// A server, or why there is none.
 #[napi(object, object_from_js = false)]
@@ -50,6 +50,12 @@ impl NativeServer {
     #[napi]
     pub fn addresses(&self) -> Vec<String> {
         self.server.addresses().iter().map(|address| format!("xfer://{address}")).collect()
+    }
+
+    /// What waits for its sockets.
+    #[napi]
+    pub fn backend(&self) -> RawBackend {
+        self.server.backend().into()
     }
 
     /// Counters since the start.

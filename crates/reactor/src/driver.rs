@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +36,7 @@ impl Default for Limits {
 /// An operation completes in [`turn`](Driver::turn), never inside [`submit`](Driver::submit), and its token comes back
 /// exactly once: also when it was cancelled and when its socket was closed. Dropping the driver closes its sockets and
 /// drops what is in flight; work that a worker has begun ends before its buffer goes.
-pub trait Driver<J: Job> {
+pub trait Driver<J: Job>: fmt::Debug {
     /// Takes over a connected socket.
     ///
     /// # Errors
@@ -79,6 +80,44 @@ pub trait Driver<J: Job> {
 
     /// The buffers to receive into.
     fn buffers(&self) -> &BufferPool;
+}
+
+impl<J: Job, D: Driver<J> + ?Sized> Driver<J> for Box<D> {
+    fn register(&mut self, socket: Socket) -> io::Result<SockRef> {
+        (**self).register(socket)
+    }
+
+    fn listen(&mut self, listener: Listener) -> io::Result<ListenerRef> {
+        (**self).listen(listener)
+    }
+
+    fn unlisten(&mut self, listener: ListenerRef) {
+        (**self).unlisten(listener);
+    }
+
+    fn submit(&mut self, token: Token, op: Op<J>) -> Result<(), Op<J>> {
+        (**self).submit(token, op)
+    }
+
+    fn cancel(&mut self, token: Token) {
+        (**self).cancel(token);
+    }
+
+    fn hasten(&mut self, sock: SockRef) {
+        (**self).hasten(sock);
+    }
+
+    fn turn(&mut self, wait: Wait, done: &mut Vec<Done<J>>) -> io::Result<()> {
+        (**self).turn(wait, done)
+    }
+
+    fn waker(&self) -> Waker {
+        (**self).waker()
+    }
+
+    fn buffers(&self) -> &BufferPool {
+        (**self).buffers()
+    }
 }
 
 /// How long [`Driver::turn`] may wait for the first completion.

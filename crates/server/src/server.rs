@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use xferd_engine::{Failure, Load, Mailbox, Shard, check_threads, lock, shards, threads_default};
 use xferd_os::net::{Listener, Socket};
-use xferd_reactor::{LISTENERS_MAX, Limits};
+use xferd_reactor::{Backend, Chosen, LISTENERS_MAX, Limits};
 use xferd_store::{Options, Store, WritePolicy};
 use xferd_wire::ErrorCode;
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub io_threads: usize,
     /// Worker threads for file work, up to [`xferd_engine::THREADS_MAX`]; 0 does it on the reactors.
     pub workers: usize,
+    /// What waits for sockets.
+    pub backend: Backend,
     /// Sync every file before it is acknowledged.
     pub durable: bool,
     /// Which way large files take to the disk.
@@ -59,6 +61,7 @@ impl Config {
             listen: vec![(Ipv4Addr::LOCALHOST, DEFAULT_PORT).into()],
             io_threads: threads_default(),
             workers: 0,
+            backend: Backend::Auto,
             durable: false,
             write_policy: WritePolicy::Auto,
             read_only: false,
@@ -90,6 +93,7 @@ impl Config {
 /// A running server. Dropping it stops it at once.
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    chosen: Chosen,
     shared: Arc<Shared>,
     mailboxes: Vec<Mailbox<ServerSession>>,
     running: Arc<Running>,
@@ -143,8 +147,9 @@ impl Server {
         let sockets_max = config.connections_max.saturating_add(REFUSALS_MAX);
         let limits =
             Limits { sockets_max, operations_max: sockets_max.saturating_mul(6), ..Limits::default() };
-        let mut shards = shards(config.io_threads, config.workers, limits, config.connections_max)
-            .map_err(start_failed)?;
+        let (mut shards, chosen) =
+            shards(config.backend, config.io_threads, config.workers, limits, config.connections_max)
+                .map_err(start_failed)?;
         let mailboxes: Vec<_> = shards.iter().map(Shard::mailbox).collect();
         let places = shards.iter().map(|shard| (shard.load(), shard.mailbox())).collect();
         let placement = Placement { places, shared: shared.clone(), connections_max: config.connections_max };
@@ -153,7 +158,7 @@ impl Server {
                 .accept(listeners, Box::new(move |socket, peer| placement.place(socket, peer)))
                 .map_err(start_failed)?;
         }
-        let server = Self { addresses, shared, mailboxes, running: Arc::default() };
+        let server = Self { addresses, chosen, shared, mailboxes, running: Arc::default() };
         for (index, shard) in shards.into_iter().enumerate() {
             let serve = move || {
                 if let Err(error) = shard.run() {
@@ -171,6 +176,11 @@ impl Server {
     /// Where it listens.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What waits for its sockets.
+    pub fn backend(&self) -> &Chosen {
+        &self.chosen
     }
 
     /// Counters since the start.

@@ -1,0 +1,97 @@
+//! Which driver serves.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::{Driver, Job, Limits, MioDriver, WorkerPool};
+
+/// A way to wait for sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The best that this machine has.
+    #[default]
+    Auto,
+    /// Readiness: epoll, or kqueue.
+    Mio,
+    /// Completions: io_uring.
+    Uring,
+}
+
+impl Backend {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Mio, Self::Uring];
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Mio => "mio",
+            Self::Uring => "uring",
+        }
+    }
+}
+
+/// A driver of either kind.
+pub type AnyDriver<J> = Box<dyn Driver<J> + Send>;
+
+/// Drivers of one kind.
+#[derive(Debug)]
+pub struct Drivers<J: Job> {
+    /// One for each thread.
+    pub drivers: Vec<AnyDriver<J>>,
+    /// Their kind.
+    pub chosen: Chosen,
+}
+
+/// What was chosen.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// Not [`Backend::Auto`].
+    pub backend: Backend,
+    /// Why it is not io_uring, if that was wanted.
+    pub reason: Option<String>,
+}
+
+impl<J: Job> Drivers<J> {
+    /// Makes `count` drivers that share `workers`. [`Backend::Auto`] makes do with mio where there is no io_uring.
+    ///
+    /// # Errors
+    /// What the system says; `Unsupported` if [`Backend::Uring`] cannot be had.
+    pub fn new(
+        backend: Backend,
+        count: usize,
+        limits: Limits,
+        workers: Option<&Arc<WorkerPool<J>>>,
+    ) -> io::Result<Self> {
+        let mut reason = None;
+        if backend != Backend::Mio {
+            match uring(count, limits, workers) {
+                Ok(drivers) => {
+                    return Ok(Self { drivers, chosen: Chosen { backend: Backend::Uring, reason: None } });
+                }
+                Err(error) if backend == Backend::Uring => {
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, error));
+                }
+                Err(error) => reason = Some(error.to_string()),
+            }
+        }
+        let driver = |_| Ok(Box::new(MioDriver::new(limits, workers.cloned())?) as AnyDriver<J>);
+        let drivers = (0..count).map(driver).collect::<io::Result<_>>()?;
+        Ok(Self { drivers, chosen: Chosen { backend: Backend::Mio, reason } })
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn uring<J: Job>(
+    count: usize,
+    limits: Limits,
+    workers: Option<&Arc<WorkerPool<J>>>,
+) -> io::Result<Vec<AnyDriver<J>>> {
+    let driver = |_| Ok(Box::new(crate::UringDriver::new(limits, workers.cloned())?) as AnyDriver<J>);
+    (0..count).map(driver).collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn uring<J: Job>(_: usize, _: Limits, _: Option<&Arc<WorkerPool<J>>>) -> io::Result<Vec<AnyDriver<J>>> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring is Linux's"))
+}
