@@ -1,14 +1,17 @@
 //! Which driver serves.
 
+use std::env;
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
 use crate::{Driver, Job, Limits, MioDriver, WorkerPool};
 
 /// A way to wait for sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
-    /// The best that this machine has.
+    /// What [`BACKEND_VARIABLE`] says, else the best that this machine has.
     #[default]
     Auto,
     /// Readiness: epoll, or kqueue.
@@ -21,6 +24,16 @@ impl Backend {
     /// All there are.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Mio, Self::Uring];
 
+    fn of_environment() -> io::Result<Self> {
+        let Ok(name) = env::var(BACKEND_VARIABLE) else { return Ok(Self::Auto) };
+        let named = Self::ALL.into_iter().find(|backend| backend.name() == name);
+        named.ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            let message = format!("{BACKEND_VARIABLE} is {name}, which is no backend; there are {known}");
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        })
+    }
+
     /// What people call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -30,6 +43,9 @@ impl Backend {
         }
     }
 }
+
+/// The environment variable that says which backend [`Backend::Auto`] is, for programs that leave the choice to us.
+pub const BACKEND_VARIABLE: &str = "XFERD_BACKEND";
 
 /// A driver of either kind.
 pub type AnyDriver<J> = Box<dyn Driver<J> + Send>;
@@ -56,13 +72,15 @@ impl<J: Job> Drivers<J> {
     /// Makes `count` drivers that share `workers`. [`Backend::Auto`] makes do with mio where there is no io_uring.
     ///
     /// # Errors
-    /// What the system says; `Unsupported` if [`Backend::Uring`] cannot be had.
+    /// What the system says; `Unsupported` if [`Backend::Uring`] cannot be had; `InvalidInput` if the environment names
+    /// none.
     pub fn new(
         backend: Backend,
         count: usize,
         limits: Limits,
         workers: Option<&Arc<WorkerPool<J>>>,
     ) -> io::Result<Self> {
+        let backend = if backend == Backend::Auto { Backend::of_environment()? } else { backend };
         let mut reason = None;
         if backend != Backend::Mio {
             match uring(count, limits, workers) {
@@ -88,7 +106,10 @@ fn uring<J: Job>(
     workers: Option<&Arc<WorkerPool<J>>>,
 ) -> io::Result<Vec<AnyDriver<J>>> {
     let driver = |_| Ok(Box::new(crate::UringDriver::new(limits, workers.cloned())?) as AnyDriver<J>);
-    (0..count).map(driver).collect()
+    let make = || (0..count).map(driver).collect();
+    // When a ring goes, Linux interrupts the thread that made it, whatever that waits for then (`io_ring_exit_work` in the
+    // kernel, seen as EINTR with 6.18). A thread of ours shall not do that to the caller's.
+    thread::scope(|scope| scope.spawn(make).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -20,7 +20,7 @@ mod transmit;
 mod uring_driver;
 mod workers;
 
-pub use backend::{AnyDriver, Backend, Chosen, Drivers};
+pub use backend::{AnyDriver, BACKEND_VARIABLE, Backend, Chosen, Drivers};
 pub use buffer::{BufferLimits, BufferPool, PAGE_BYTES, PoolBuf};
 pub use driver::{BYTES_PER_TURN_MAX, Driver, LISTENERS_MAX, Limits, Wait, Waker};
 pub use mio_driver::MioDriver;
