@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { connect } from 'xferd'
-import { writeRandomFile } from './disk.mjs'
-import { accepting, freePort, killAll, launch, stop } from './processes.mjs'
+import { writeRandomFile } from '../cli/bench/disk.mjs'
+import { accepting, freePort, killAll, launch, stop } from '../cli/bench/processes.mjs'
 
 const XFERD = join(import.meta.dirname, '../bin/xferd.js')
 
@@ -34,7 +34,7 @@ process.on('SIGINT', () => process.exit(130))
 
 const source = join(folder, 'source')
 const root = join(folder, 'root')
-writeRandomFile(source, size)
+await writeRandomFile(source, size)
 mkdirSync(root)
 const port = await freePort()
 const server = launch(process.execPath, XFERD, 'serve', root, '--port', `${port}`)

@@ -9,10 +9,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
-import { warm, writeRandomFile, writeRandomTree } from './disk.mjs'
+import { warm, writeRandomFile, writeRandomTree } from '../cli/bench/disk.mjs'
+import { killAll, launch, run } from '../cli/bench/processes.mjs'
 import { baseCommit, build, builtCheckoutOf, git, ROOT } from './gate/checkout.mjs'
 import { ratioOf, timeVerdict } from './gate/verdict.mjs'
-import { killAll, launch, run } from './processes.mjs'
 
 const HELP = `Compares the time that pushes take with that of another commit, and tells the ratio.
 
@@ -54,8 +54,8 @@ const sides = {
 console.log(`head against ${commit.slice(0, 10)}, ${options.rounds} rounds: time of head over time of base`)
 for (const [title, write] of Object.entries(LOADS)) {
   const source = join(folder, 'source')
-  write(source)
-  warm(source)
+  await write(source)
+  await warm(source)
   const control = ratioOf(await pairs(source, sides.base, sides.twin))
   const measured = ratioOf(await pairs(source, sides.base, sides.head))
   console.log(`${title}: ${timeVerdict(control, measured)}`)
@@ -84,7 +84,7 @@ async function serve(name, { checkout }) {
   mkdirSync(root)
   const program = join(checkout, 'bin/xferd.js')
   const server = launch(process.execPath, program, 'serve', root, '--port', '0', '--json')
-  const lines = createInterface({ input: server.stdout })
+  const lines = createInterface({ input: server.child.stdout })
   const [line] = await once(lines, 'line')
   lines.on('line', () => {})
   return { root, program, address: JSON.parse(line).addresses[0] }

@@ -11,7 +11,7 @@ import { finished } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
 import benny from 'benny'
 import { connect, serve } from 'xferd'
-import { writeRandomFile } from './disk.mjs'
+import { writeRandomFile } from '../cli/bench/disk.mjs'
 
 const HELP = `Measures the SDK: calls, small files, streams, and what following the progress of a push costs.
 
@@ -54,9 +54,9 @@ mkdirSync(join(root, 'many'), { recursive: true })
 for (let entry = 0; entry < ENTRIES; entry++) writeFileSync(join(root, 'many', `file-${entry}`), '')
 const small = join(folder, 'small')
 const watched = join(folder, 'watched')
-writeRandomFile(small, SMALL_BYTES)
-writeRandomFile(watched, WATCHED_BYTES)
-writeRandomFile(join(root, 'stream'), STREAM_BYTES)
+await writeRandomFile(small, SMALL_BYTES)
+await writeRandomFile(watched, WATCHED_BYTES)
+await writeRandomFile(join(root, 'stream'), STREAM_BYTES)
 const chunk = Buffer.alloc(CHUNK_BYTES, 1)
 
 const server = await serve({ root, listen: ['xfer://127.0.0.1:0'] })

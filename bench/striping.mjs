@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { connect } from 'xferd'
-import { accepting, freePort, killAll, launch, stop } from './processes.mjs'
+import { accepting, freePort, killAll, launch, stop } from '../cli/bench/processes.mjs'
 
 const XFERD = join(import.meta.dirname, '../bin/xferd.js')
 const GIB = 1024 ** 3
@@ -68,7 +68,7 @@ async function resume(size) {
     relay.reset()
     const target = `xfer://127.0.0.1:${relay.port}/copy`
     const flags = ['--resume', '--streams', `${streams}`, '--progress', 'jsonl']
-    const child = launch(process.execPath, XFERD, 'push', source, target, ...flags)
+    const { child } = launch(process.execPath, XFERD, 'push', source, target, ...flags)
     while (relay.bytes < size / 2) await sleep(1)
     process.kill(-child.pid, 'SIGKILL')
     await once(child, 'exit')

@@ -7,8 +7,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { writeRandomFile, writeRandomTree } from '../disk.mjs'
-import { find, launch, run } from '../processes.mjs'
+import { writeRandomFile, writeRandomTree } from '../../cli/bench/disk.mjs'
+import { find, launch, run } from '../../cli/bench/processes.mjs'
 import { ON_ONE_PROCESSOR } from './one-processor.mjs'
 
 const LARGE_BYTES = 256 << 20
@@ -34,9 +34,9 @@ export function missing() {
 export async function count(checkout) {
   const folder = mkdtempSync(join(tmpdir(), 'xferd-syscalls-'))
   try {
-    writeRandomFile(join(folder, 'large'), LARGE_BYTES)
-    writeRandomTree(join(folder, 'tree'), TREE)
-    writeRandomTree(join(folder, 'synced'), SYNCED)
+    await writeRandomFile(join(folder, 'large'), LARGE_BYTES)
+    await writeRandomTree(join(folder, 'tree'), TREE)
+    await writeRandomTree(join(folder, 'synced'), SYNCED)
     const perGib = GIB / LARGE_BYTES
     const large = await exchange(checkout, folder, 'large')
     const tree = await exchange(checkout, folder, 'tree')
@@ -85,15 +85,15 @@ async function traced(checkout, folder, root, options, command) {
   const server = launch(
     ...strace(served, checkout, 'serve', root, '--port', '0', '--json', ...single, ...options),
   )
-  const lines = createInterface({ input: server.stdout })
-  const line = await Promise.race([once(lines, 'line'), once(server, 'exit')])
-  if (server.exitCode !== null) throw new Error(`the server ended: ${server.complaints}`)
+  const lines = createInterface({ input: server.child.stdout })
+  const line = await Promise.race([once(lines, 'line'), once(server.child, 'exit')])
+  if (server.child.exitCode !== null) throw new Error(`the server ended: ${server.complaints}`)
   lines.on('line', () => {})
   const { addresses, pid } = JSON.parse(line[0])
   try {
     await run(...strace(asked, checkout, ...command(addresses[0]), '--json'))
   } finally {
-    const closed = once(server, 'close')
+    const closed = once(server.child, 'close')
     process.kill(pid, 'SIGTERM')
     await closed
   }
