@@ -8,9 +8,9 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { connect } from 'xferd'
 import { writeRandomFile } from '../cli/bench/disk.mjs'
-import { accepting, freePort, killAll, launch, stop } from '../cli/bench/processes.mjs'
-
-const XFERD = join(import.meta.dirname, '../bin/xferd.js')
+import { killAll, stop } from '../cli/bench/processes.mjs'
+import { ROOT } from './gate/checkout.mjs'
+import { serve, xferdOf } from './xferd.mjs'
 
 const WAYS = {
   'no digest': { workers: 2, digest: 'none' },
@@ -36,14 +36,12 @@ const source = join(folder, 'source')
 const root = join(folder, 'root')
 await writeRandomFile(source, size)
 mkdirSync(root)
-const port = await freePort()
-const server = launch(process.execPath, XFERD, 'serve', root, '--port', `${port}`)
-await accepting(server, port)
+const { server, address } = await serve(xferdOf(ROOT), root)
 
 const rates = new Map(Object.keys(WAYS).map((name) => [name, []]))
 for (let round = -1; round < rounds; round++) {
   for (const [name, { workers, ...options }] of Object.entries(WAYS)) {
-    const client = await connect(`xfer://127.0.0.1:${port}`, { workers })
+    const client = await connect(address, { workers })
     const { seconds } = await client.push(source, 'copy', options)
     await client.remove('copy')
     await client.close()

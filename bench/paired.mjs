@@ -3,16 +3,15 @@
 // Both are built and serve at the same time; their clients take turns, base head head base, so that what drifts hits both
 // alike. Before that the base runs against itself. If even that shows a difference of more than 3 %, the machine is too
 // restless to say anything. Whatever the verdict, this fails nothing: only counts do (`npm run bench:check`).
-import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { warm, writeRandomFile, writeRandomTree } from '../cli/bench/disk.mjs'
-import { killAll, launch, run } from '../cli/bench/processes.mjs'
+import { killAll, run } from '../cli/bench/processes.mjs'
 import { baseCommit, build, builtCheckoutOf, git, ROOT } from './gate/checkout.mjs'
 import { ratioOf, timeVerdict } from './gate/verdict.mjs'
+import { serve, xferdOf } from './xferd.mjs'
 
 const HELP = `Compares the time that pushes take with that of another commit, and tells the ratio.
 
@@ -47,9 +46,9 @@ const commit = git('rev-parse', '--verify', `${options.base ?? baseCommit() ?? '
 const base = builtCheckoutOf(commit)
 const head = build(ROOT)
 const sides = {
-  base: await serve('base', base),
-  twin: await serve('twin', base),
-  head: await serve('head', head),
+  base: await sideOf('base', base),
+  twin: await sideOf('twin', base),
+  head: await sideOf('head', head),
 }
 console.log(`head against ${commit.slice(0, 10)}, ${options.rounds} rounds: time of head over time of base`)
 for (const [title, write] of Object.entries(LOADS)) {
@@ -79,20 +78,17 @@ async function pairs(source, base, head) {
   return pairs
 }
 
-async function serve(name, { checkout }) {
+async function sideOf(name, { checkout }) {
   const root = join(folder, name)
   mkdirSync(root)
-  const program = join(checkout, 'bin/xferd.js')
-  const server = launch(process.execPath, program, 'serve', root, '--port', '0', '--json')
-  const lines = createInterface({ input: server.child.stdout })
-  const [line] = await once(lines, 'line')
-  lines.on('line', () => {})
-  return { root, program, address: JSON.parse(line).addresses[0] }
+  const xferd = xferdOf(checkout)
+  const { address } = await serve(xferd, root)
+  return { root, xferd, address }
 }
 
 /** Seconds from the first byte to the last acknowledgement. What was stored is removed before it reaches the disk. */
-async function push(source, { root, program, address }) {
-  const { stdout } = await run(process.execPath, program, 'push', source, `${address}/copy`, '--json')
+async function push(source, { root, xferd, address }) {
+  const { stdout } = await run(...xferd, 'push', source, `${address}/copy`, '--json')
   rmSync(join(root, 'copy'), { recursive: true })
   return JSON.parse(stdout).seconds
 }

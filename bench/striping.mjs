@@ -12,9 +12,11 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { connect } from 'xferd'
-import { accepting, freePort, killAll, launch, stop } from '../cli/bench/processes.mjs'
+import { killAll, launch, stop } from '../cli/bench/processes.mjs'
+import { ROOT } from './gate/checkout.mjs'
+import { serve, xferdOf } from './xferd.mjs'
 
-const XFERD = join(import.meta.dirname, '../bin/xferd.js')
+const XFERD = xferdOf(ROOT)
 const GIB = 1024 ** 3
 const EXTENT_BYTES = 8 << 20
 const STREAMS = [1, 2, 4]
@@ -41,9 +43,9 @@ else throw new Error('say what to measure: rates or resume')
 /** Pushes one file in turn over 1, 2 and 4 connections, to a server in a process of its own. */
 async function rates(size, rounds) {
   const source = generate(size)
-  const { server, port } = await serve()
+  const { server, address } = await serve(XFERD, root)
   const figures = new Map(STREAMS.map((streams) => [streams, []]))
-  const client = await connect(`xfer://127.0.0.1:${port}`)
+  const client = await connect(address)
   for (let round = -1; round < rounds; round++) {
     for (const streams of STREAMS) {
       const { seconds } = await client.push(source, 'copy', { streams })
@@ -62,13 +64,13 @@ async function rates(size, rounds) {
 /** Kills a push at half of its file and goes on with it; both over a relay that counts what comes to the server. */
 async function resume(size) {
   const source = generate(size)
-  const { server, port } = await serve()
-  const relay = await counting(port)
+  const { server, address } = await serve(XFERD, root)
+  const relay = await counting(new URL(address).port)
   for (const streams of [1, 4]) {
     relay.reset()
     const target = `xfer://127.0.0.1:${relay.port}/copy`
     const flags = ['--resume', '--streams', `${streams}`, '--progress', 'jsonl']
-    const { child } = launch(process.execPath, XFERD, 'push', source, target, ...flags)
+    const { child } = launch(...XFERD, 'push', source, target, ...flags)
     while (relay.bytes < size / 2) await sleep(1)
     process.kill(-child.pid, 'SIGKILL')
     await once(child, 'exit')
@@ -91,13 +93,6 @@ async function resume(size) {
   }
   relay.close()
   await stop(server)
-}
-
-async function serve() {
-  const port = await freePort()
-  const server = launch(process.execPath, XFERD, 'serve', root, '--port', `${port}`)
-  await accepting(server, port)
-  return { server, port }
 }
 
 /** Carries connections to `port` and counts what goes there. */
