@@ -10,6 +10,7 @@ import { connect } from 'xferd'
 import { writeRandomFile } from '../cli/bench/disk.mjs'
 import { killAll, stop } from '../cli/bench/processes.mjs'
 import { ROOT } from './gate/checkout.mjs'
+import { median } from './gate/verdict.mjs'
 import { serve, xferdOf } from './xferd.mjs'
 
 const WAYS = {
@@ -50,7 +51,6 @@ for (let round = -1; round < rounds; round++) {
 }
 await stop(server)
 for (const [name, all] of rates) {
-  all.sort((a, b) => a - b)
-  const [min, median, max] = [all[0], all[all.length >> 1], all.at(-1)].map(Math.round)
-  console.log(`${name.padEnd(28)} median ${median} MB/s (${min}-${max})`)
+  const [min, middle, max] = [Math.min(...all), median(all), Math.max(...all)].map(Math.round)
+  console.log(`${name.padEnd(28)} median ${middle} MB/s (${min}-${max})`)
 }

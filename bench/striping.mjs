@@ -3,17 +3,18 @@
 //   node bench/striping.mjs rates [--rounds 5] [--size 1GiB in bytes]
 //   node bench/striping.mjs resume [--size 4GiB in bytes]
 
-import { randomFillSync } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { createServer, connect as dial } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { connect } from 'xferd'
+import { writeRandomFile } from '../cli/bench/disk.mjs'
 import { killAll, launch, stop } from '../cli/bench/processes.mjs'
 import { ROOT } from './gate/checkout.mjs'
+import { median } from './gate/verdict.mjs'
 import { serve, xferdOf } from './xferd.mjs'
 
 const XFERD = xferdOf(ROOT)
@@ -33,6 +34,7 @@ process.on('exit', () => {
 })
 process.on('SIGINT', () => process.exit(130))
 
+const source = join(folder, 'source')
 const root = join(folder, 'root')
 mkdirSync(root)
 
@@ -42,7 +44,7 @@ else throw new Error('say what to measure: rates or resume')
 
 /** Pushes one file in turn over 1, 2 and 4 connections, to a server in a process of its own. */
 async function rates(size, rounds) {
-  const source = generate(size)
+  await writeRandomFile(source, size)
   const { server, address } = await serve(XFERD, root)
   const figures = new Map(STREAMS.map((streams) => [streams, []]))
   const client = await connect(address)
@@ -56,14 +58,14 @@ async function rates(size, rounds) {
   await client.close()
   await stop(server)
   for (const [streams, all] of figures) {
-    const [min, max] = [Math.min(...all), Math.max(...all)]
-    console.log(`streams ${streams}: median ${median(all)} MB/s (${Math.round(min)}-${Math.round(max)})`)
+    const [min, middle, max] = [Math.min(...all), median(all), Math.max(...all)].map(Math.round)
+    console.log(`streams ${streams}: median ${middle} MB/s (${min}-${max})`)
   }
 }
 
 /** Kills a push at half of its file and goes on with it; both over a relay that counts what comes to the server. */
 async function resume(size) {
-  const source = generate(size)
+  await writeRandomFile(source, size)
   const { server, address } = await serve(XFERD, root)
   const relay = await counting(new URL(address).port)
   for (const streams of [1, 4]) {
@@ -127,20 +129,4 @@ async function counting(port) {
   relay.port = server.address().port
   relay.close = () => server.close()
   return relay
-}
-
-function generate(size) {
-  const path = join(folder, 'source')
-  const block = randomFillSync(Buffer.alloc(16 << 20))
-  const file = openSync(path, 'w')
-  for (let at = 0; at < size; at += block.length) {
-    block.writeBigUInt64LE(BigInt(at))
-    writeSync(file, block, 0, Math.min(block.length, size - at))
-  }
-  return path
-}
-
-function median(figures) {
-  const sorted = [...figures].sort((a, b) => a - b)
-  return Math.round(sorted[Math.floor(sorted.length / 2)])
 }
