@@ -2,15 +2,15 @@
 //
 //   node bench/digest.mjs [--rounds 9] [--size 469.2e6 in bytes]
 
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { connect } from 'xferd'
 import { writeRandomFile } from '../cli/bench/disk.mjs'
-import { killAll, stop } from '../cli/bench/processes.mjs'
+import { stop } from '../cli/bench/processes.mjs'
 import { ROOT } from './gate/checkout.mjs'
 import { median } from './gate/verdict.mjs'
+import { temporaryFolder } from './temporary-folder.mjs'
 import { serve, xferdOf } from './xferd.mjs'
 
 const WAYS = {
@@ -26,13 +26,7 @@ const { values } = parseArgs({
 })
 const [rounds, size] = [Number(values.rounds), Number(values.size)]
 
-const folder = mkdtempSync(join(process.env.XFERD_BENCH_DIR ?? tmpdir(), 'xferd-digest-'))
-process.on('exit', () => {
-  killAll()
-  rmSync(folder, { recursive: true, force: true })
-})
-process.on('SIGINT', () => process.exit(130))
-
+const folder = temporaryFolder('digest')
 const source = join(folder, 'source')
 const root = join(folder, 'root')
 await writeRandomFile(source, size)

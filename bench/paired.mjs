@@ -3,14 +3,14 @@
 // Both are built and serve at the same time; their clients take turns, base head head base, so that what drifts hits both
 // alike. Before that the base runs against itself. If even that shows a difference of more than 3 %, the machine is too
 // restless to say anything. Whatever the verdict, this fails nothing: only counts do (`npm run bench:check`).
-import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { warm, writeRandomFile, writeRandomTree } from '../cli/bench/disk.mjs'
-import { killAll, run } from '../cli/bench/processes.mjs'
+import { run } from '../cli/bench/processes.mjs'
 import { baseCommit, build, builtCheckoutOf, git, ROOT } from './gate/checkout.mjs'
 import { ratioOf, timeVerdict } from './gate/verdict.mjs'
+import { temporaryFolder } from './temporary-folder.mjs'
 import { serve, xferdOf } from './xferd.mjs'
 
 const HELP = `Compares the time that pushes take with that of another commit, and tells the ratio.
@@ -34,13 +34,7 @@ if (options.help) {
   console.log(HELP)
   process.exit()
 }
-const folder = realpathSync(mkdtempSync(join(tmpdir(), 'xferd-paired-')))
-process.on('exit', () => {
-  killAll()
-  rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
-})
-process.on('SIGINT', () => process.exit(130))
-process.on('SIGTERM', () => process.exit(143))
+const folder = temporaryFolder('paired')
 
 const commit = git('rev-parse', '--verify', `${options.base ?? baseCommit() ?? 'HEAD~1'}^{commit}`)
 const base = builtCheckoutOf(commit)

@@ -4,17 +4,17 @@
 //   node bench/striping.mjs resume [--size 4GiB in bytes]
 
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { createServer, connect as dial } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { connect } from 'xferd'
 import { writeRandomFile } from '../cli/bench/disk.mjs'
-import { killAll, launch, stop } from '../cli/bench/processes.mjs'
+import { launch, stop } from '../cli/bench/processes.mjs'
 import { ROOT } from './gate/checkout.mjs'
 import { median } from './gate/verdict.mjs'
+import { temporaryFolder } from './temporary-folder.mjs'
 import { serve, xferdOf } from './xferd.mjs'
 
 const XFERD = xferdOf(ROOT)
@@ -27,13 +27,7 @@ const { positionals, values } = parseArgs({
   options: { rounds: { type: 'string', default: '5' }, size: { type: 'string' } },
 })
 
-const folder = mkdtempSync(join(process.env.XFERD_BENCH_DIR ?? tmpdir(), 'xferd-striping-'))
-process.on('exit', () => {
-  killAll()
-  rmSync(folder, { recursive: true, force: true })
-})
-process.on('SIGINT', () => process.exit(130))
-
+const folder = temporaryFolder('striping')
 const source = join(folder, 'source')
 const root = join(folder, 'root')
 mkdirSync(root)
