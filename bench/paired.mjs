@@ -7,7 +7,7 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { warm, writeRandomFile, writeRandomTree } from '../cli/bench/disk.mjs'
-import { run } from '../cli/bench/processes.mjs'
+import { run, stop } from '../cli/bench/processes.mjs'
 import { baseCommit, build, builtCheckoutOf, git, ROOT } from './gate/checkout.mjs'
 import { ratioOf, timeVerdict } from './gate/verdict.mjs'
 import { temporaryFolder } from './temporary-folder.mjs'
@@ -55,6 +55,7 @@ for (const [title, write] of Object.entries(LOADS)) {
   console.log(`  head ${shown(measured)}, base against itself ${shown(control)}`)
   rmSync(source, { recursive: true })
 }
+for (const { server } of Object.values(sides)) await stop(server)
 
 async function pairs(source, base, head) {
   // The first push of a server finds nothing warm.
@@ -76,8 +77,7 @@ async function sideOf(name, { checkout }) {
   const root = join(folder, name)
   mkdirSync(root)
   const xferd = xferdOf(checkout)
-  const { address } = await serve(xferd, root)
-  return { root, xferd, address }
+  return { root, xferd, ...(await serve(xferd, root)) }
 }
 
 /** Seconds from the first byte to the last acknowledgement. What was stored is removed before it reaches the disk. */
