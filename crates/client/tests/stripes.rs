@@ -46,6 +46,8 @@ struct RelayState {
     down_after: AtomicU64,
     /// The server seems not to know of transfers and checksums.
     outdated: AtomicBool,
+    /// Threads that are carrying.
+    carrying: AtomicU64,
 }
 
 impl Relay {
@@ -69,8 +71,15 @@ impl Relay {
                 shared.carried.lock().unwrap().push(carried.clone());
                 let (up, down) = (shared.clone(), shared.clone());
                 let (client_in, server_in) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                thread::spawn(move || carry(client_in, server, |bytes| up.carry_up(&carried, breaks, bytes)));
-                thread::spawn(move || carry(server_in, client, |bytes| down.carry_down(bytes)));
+                shared.carrying.fetch_add(2, Ordering::SeqCst);
+                thread::spawn(move || {
+                    carry(client_in, server, |bytes| up.carry_up(&carried, breaks, bytes));
+                    up.carrying.fetch_sub(1, Ordering::SeqCst);
+                });
+                thread::spawn(move || {
+                    carry(server_in, client, |bytes| down.carry_down(bytes));
+                    down.carrying.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         Self { address, state }
@@ -304,6 +313,10 @@ fn push_half(rig: &Rig, spec: PushSpec) -> u64 {
     }
     client.close();
     assert_eq!(pushing.end().unwrap_err().code, ErrorCode::Aborted);
+    // What is still in the network's hands arrives as well.
+    while rig.relay.state.carrying.load(Ordering::SeqCst) > 0 {
+        thread::sleep(Duration::from_millis(1));
+    }
     let carried = rig.relay.carried();
     rig.relay.forget();
     rig.relay.state.down_after.store(u64::MAX, Ordering::SeqCst);
