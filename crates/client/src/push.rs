@@ -1,6 +1,7 @@
 //! Pushes one connection's share of a copy of what is to be pushed.
 
 mod copy;
+mod inquiry;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -8,11 +9,11 @@ use std::time::Duration;
 
 use xferd_engine::{Content, DiskOutcome, Failure, Opened, Outgoing, Progress, lock, send_small};
 use xferd_store::FileAttributes;
-use xferd_wire::{Digest, Entry, ErrorCode, ErrorReply, Frame, RemotePath, SetAttributes, Sharing};
+use xferd_wire::{Digest, ErrorCode, ErrorReply, Frame, RemotePath, SetAttributes, Sharing};
 
 pub(crate) use self::copy::{Copy, Manner, Supplies};
+use self::inquiry::{Finding, Inquiry};
 use crate::job::Ticket;
-use crate::same::{COMPARISONS_MAX, Compare, Comparison, Verdict, has_attributes, is_directory, is_link_to};
 use crate::sources::{Found, LocalFile, Portion, Supply};
 use crate::stripe::{Step, Stripe, Striper};
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, unexpected};
@@ -42,10 +43,8 @@ pub(crate) struct Push {
     supplies: VecDeque<Supply>,
     fetching: bool,
     exhausted: bool,
-    /// What may be there already, and was not asked about.
-    doubtful: VecDeque<Found>,
-    /// What was asked about.
-    questions: HashMap<u32, Question>,
+    /// What may be there already.
+    doubtful: Inquiry,
     /// Files that are not there, and are to be opened.
     missing: VecDeque<LocalFile>,
     opening: bool,
@@ -62,23 +61,6 @@ pub(crate) struct Push {
     finishing: bool,
     /// It was the last to finish, so it gives directories their attributes.
     is_last: bool,
-}
-
-/// What the server was asked about something that was found.
-enum Question {
-    /// What is there under its name.
-    Name(Found),
-    /// Whether the file that is there has its content.
-    Content { file: LocalFile, has_attributes: bool, comparison: Comparison },
-}
-
-impl Question {
-    fn into_found(self) -> Found {
-        match self {
-            Self::Name(found) => found,
-            Self::Content { file, .. } => Found::File(file),
-        }
-    }
 }
 
 /// A request the server has not answered.
@@ -127,22 +109,10 @@ impl Task for Push {
             self.on_step(step, channel)?;
             return self.advance(channel);
         }
-        match self.questions.remove(&request) {
-            Some(Question::Name(found)) => {
-                match frame {
-                    Frame::Entry(there) => self.on_there(found, &there, channel),
-                    // If it is anything worse than that nothing is there, the push will meet it again.
-                    Frame::Error(reply) => self.on_missing(found, reply.code),
-                    _ => return Err(unexpected(&frame)),
-                }
-                return self.advance(channel);
-            }
-            Some(Question::Content { file, has_attributes, mut comparison }) => {
-                comparison.on_frame(frame)?;
-                self.on_compared(request, file, has_attributes, comparison, channel);
-                return self.advance(channel);
-            }
-            None => {}
+        if self.doubtful.asks(request) {
+            let finding = self.doubtful.on_frame(request, frame, &self.copy, self.ticket.job(), channel)?;
+            self.on_finding(finding, channel);
+            return self.advance(channel);
         }
         match frame {
             // What was on its way when the request was given up.
@@ -184,12 +154,8 @@ impl Task for Push {
                 self.on_supplied(supplies)?;
             }
             TaskEvent::Worked(request, ClientOutcome::Hashed(result)) => {
-                if let Some(Question::Content { file, has_attributes, mut comparison }) =
-                    self.questions.remove(&request)
-                {
-                    comparison.on_hashed(request, result, channel);
-                    self.on_compared(request, file, has_attributes, comparison, channel);
-                }
+                let finding = self.doubtful.on_hashed(request, result, channel);
+                self.on_finding(finding, channel);
             }
             TaskEvent::Worked(request, ClientOutcome::Disk(outcome)) if self.stripes(request) => {
                 let step = match (&mut self.striper, outcome) {
@@ -266,8 +232,7 @@ impl Push {
             supplies: VecDeque::new(),
             fetching: false,
             exhausted: false,
-            doubtful: VecDeque::new(),
-            questions: HashMap::new(),
+            doubtful: Inquiry::default(),
             missing: VecDeque::new(),
             opening: false,
             unanswered: HashMap::new(),
@@ -292,8 +257,7 @@ impl Push {
         use ErrorCode::{Busy, ConnectionLost, ConnectionRefused, ShuttingDown, Timeout};
         let is_passing =
             matches!(failure.code, Busy | ConnectionLost | ConnectionRefused | ShuttingDown | Timeout);
-        // Questions can be asked again.
-        self.doubtful.extend(self.questions.drain().map(|(_, question)| question.into_found()));
+        self.doubtful.take_back();
         let is_bare = self.unanswered.is_empty() && !self.fetching && !self.opening && !self.finishing;
         if !is_passing || !is_bare || !self.copy.has_stripes() {
             return Err(failure);
@@ -319,10 +283,7 @@ impl Push {
 
     /// Whether nothing that was found is left to it.
     fn has_nothing(&self) -> bool {
-        self.supplies.is_empty()
-            && self.doubtful.is_empty()
-            && self.questions.is_empty()
-            && self.missing.is_empty()
+        self.supplies.is_empty() && self.doubtful.len() == 0 && self.missing.is_empty()
     }
 
     /// Sees what became of the file it helps with.
@@ -395,7 +356,10 @@ impl Push {
                 None => break,
             }
         }
-        self.ask(channel);
+        if !self.resting {
+            let room = REQUESTS_UNANSWERED_MAX.saturating_sub(self.unanswered.len());
+            self.doubtful.ask(room, self.copy.manner.compare, channel);
+        }
         let has_room = self.supplies.len() < SUPPLIES_LOW && self.copy.wants_stripes();
         if has_room && !self.resting {
             self.fetch(channel);
@@ -411,7 +375,7 @@ impl Push {
         let is_bare = self.striper.is_none()
             && self.detaching.is_empty()
             && self.unanswered.is_empty()
-            && self.questions.is_empty();
+            && !self.doubtful.is_waiting();
         if self.resting && is_bare && !self.fetching && !self.opening {
             self.hand_on();
             self.ticket.end(Ok(()));
@@ -437,26 +401,9 @@ impl Push {
         Ok(Course::Finished)
     }
 
-    /// Asks about what may be there already.
-    fn ask(&mut self, channel: &mut Channel<'_>) {
-        let max = match self.copy.manner.compare {
-            Compare::Contents => COMPARISONS_MAX,
-            Compare::Times | Compare::Nothing => REQUESTS_UNANSWERED_MAX,
-        };
-        while !self.resting
-            && !channel.effects.is_congested()
-            && self.questions.len() < max
-            && self.questions.len() + self.unanswered.len() < REQUESTS_UNANSWERED_MAX
-        {
-            let Some(found) = self.doubtful.pop_front() else { return };
-            let request = channel.request(&Frame::Stat(found.remote().clone()));
-            self.questions.insert(request, Question::Name(found));
-        }
-    }
-
     /// Has the next handful found.
     fn fetch(&mut self, channel: &mut Channel<'_>) {
-        let doubtful = self.doubtful.len() + self.questions.len() + self.missing.len();
+        let doubtful = self.doubtful.len() + self.missing.len();
         let must_wait = doubtful >= DOUBTFUL_MAX || self.copy.awaits_answer();
         if self.fetching || self.exhausted || must_wait {
             return;
@@ -485,48 +432,15 @@ impl Push {
         channel.effects.work(key, move || ClientOutcome::Opened(copy.open(found, &job, transfers)));
     }
 
-    /// Something is there under the name of what was found.
-    fn on_there(&mut self, found: Found, there: &Entry, channel: &mut Channel<'_>) {
-        self.copy.answered(&found, self.ticket.job());
-        match found {
-            Found::File(file) => {
-                let has_attributes = has_attributes(there, &file.attributes);
-                match self.copy.manner.compare.judge(file.size, &file.attributes, there) {
-                    Verdict::Differs => return self.on_differing(Found::File(file)),
-                    Verdict::Same => return self.on_same(&file, has_attributes, channel),
-                    Verdict::Doubtful => {}
-                }
-                let (request, comparison) = file.compare(self.copy.manner.digest, channel);
-                self.questions.insert(request, Question::Content { file, has_attributes, comparison });
-                return;
+    /// Sees what became of something that may have been there already.
+    fn on_finding(&mut self, finding: Option<Finding>, channel: &mut Channel<'_>) {
+        match finding {
+            Some(Finding::There) => self.copy.settle(1, self.ticket.job()),
+            Some(Finding::SameContent { file, has_attributes }) => {
+                self.on_same(&file, has_attributes, channel);
             }
-            Found::Directory(_) if !is_directory(there) => return self.on_differing(found),
-            Found::Directory(SetAttributes { path, mode, mtime }) => {
-                if has_attributes(there, &FileAttributes { mode, mtime }) {
-                    lock(&self.copy.directories).finished.insert(path);
-                }
-            }
-            Found::Link(ref link) if !is_link_to(there, &link.target) => return self.on_differing(found),
-            Found::Link(_) => {}
-        }
-        self.copy.settle(1, self.ticket.job());
-    }
-
-    /// One side more of a comparison is done, or not yet.
-    fn on_compared(
-        &mut self,
-        request: u32,
-        file: LocalFile,
-        has_attributes: bool,
-        comparison: Comparison,
-        channel: &mut Channel<'_>,
-    ) {
-        match comparison.is_same() {
-            Some(true) => self.on_same(&file, has_attributes, channel),
-            Some(false) => self.on_differing(Found::File(file)),
-            None => {
-                self.questions.insert(request, Question::Content { file, has_attributes, comparison });
-            }
+            Some(Finding::Differs(found)) => self.on_differing(found),
+            None => {}
         }
     }
 
@@ -542,17 +456,6 @@ impl Push {
             self.unanswered.insert(request, Asked { path, kind: AskedKind::UnchangedFile(file.size) });
         }
         self.copy.settle(1, job);
-    }
-
-    /// Nothing can be said to be there under the name of what was found.
-    fn on_missing(&mut self, found: Found, code: ErrorCode) {
-        if let Found::Directory(SetAttributes { path, .. }) = &found {
-            if code == ErrorCode::NotFound {
-                lock(&self.copy.directories).new.insert(path.clone());
-            }
-        }
-        self.copy.answered(&found, self.ticket.job());
-        self.on_differing(found);
     }
 
     /// It is to be pushed, which changes the directory that it goes into.
