@@ -15,6 +15,8 @@ const LARGE_BYTES = 256 << 20
 const TREE = { folders: 1, filesPerFolder: 1000, fileBytes: 4096 }
 const SYNCED = { folders: 1, filesPerFolder: 100, fileBytes: 4096 }
 const GIB = 2 ** 30
+/** A sender and a receiver out of step take more calls for the same bytes, up to twice as many; nothing makes them take fewer. */
+const LARGE_ROUNDS = 3
 
 const SYNCS = /^(?:fsync|fdatasync|syncfs|sync)$/
 /** Waiting for another thread, and waking one: `write` is only made to an eventfd, as files and sockets have calls of their own. */
@@ -38,17 +40,25 @@ export async function count(checkout) {
     await writeRandomTree(join(folder, 'tree'), TREE)
     await writeRandomTree(join(folder, 'synced'), SYNCED)
     const perGib = GIB / LARGE_BYTES
-    const large = await exchange(checkout, folder, 'large')
+    const large = {}
+    for (let round = 0; round < LARGE_ROUNDS; round++)
+      fewest(large, rates('gib', perGib, await exchange(checkout, folder, 'large')))
     const tree = await exchange(checkout, folder, 'tree')
     const synced = await exchange(checkout, folder, 'synced', '--fsync')
     return {
-      ...rates('gib', perGib, large),
+      ...large,
       ...rates('1000_files', 1000 / TREE.filesPerFolder, tree),
       'fsyncs_per_file.server.push': total(synced.push.server, SYNCS) / SYNCED.filesPerFolder,
     }
   } finally {
     rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
   }
+}
+
+/** Keeps the lower figures. */
+function fewest(figures, others) {
+  for (const [metric, figure] of Object.entries(others))
+    figures[metric] = Math.min(figure, figures[metric] ?? figure)
 }
 
 function rates(unit, factor, exchanged) {
