@@ -89,7 +89,7 @@ pub(crate) fn config(root: &Path) -> Config {
     let mut config = Config::new(root);
     config.listen = vec![([127, 0, 0, 1], 0).into()];
     // What it chooses by itself depends on what else this machine writes.
-    config.write_policy = WritePolicy::Only(WritePath::Cached);
+    config.write_policy = WritePolicy::Always(WritePath::Cached);
     config
 }
 
