@@ -428,3 +428,6 @@ const NOBODY: u64 = u64::MAX;
 /// How long the kernel is given to end what is in flight when a ring goes; it takes microseconds.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;
