@@ -58,6 +58,12 @@ pub trait Session: Send + 'static {
     fn patience_while_sending(&self) -> Duration {
         self.patience()
     }
+
+    /// Nothing has happened for a while: gives back memory that is not needed meanwhile, and says whether only bytes or
+    /// an event can change how patient it is. Then it is asked no more until one of them comes, or its patience ends.
+    fn rest(&mut self) -> bool {
+        false
+    }
 }
 
 /// What a session learns.

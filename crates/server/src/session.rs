@@ -313,6 +313,20 @@ impl Session for ServerSession {
     fn patience_while_sending(&self) -> Duration {
         self.shared.patience.request
     }
+
+    fn rest(&mut self) -> bool {
+        let is_resting = matches!(self.phase, Phase::Hello | Phase::Open) && self.is_quiet();
+        if is_resting {
+            self.puts.shrink_to_fit();
+            self.attached.shrink_to_fit();
+            self.committing.shrink_to_fit();
+            self.waiting.shrink_to_fit();
+            self.unsent.shrink_to_fit();
+            self.unlisted.shrink_to_fit();
+            self.unhashed.shrink_to_fit();
+        }
+        is_resting
+    }
 }
 
 impl ServerSession {
