@@ -16,7 +16,7 @@ mod workers;
 
 pub use buffer::{BufferLimits, BufferPool, PAGE_BYTES, PoolBuf};
 pub use driver::{Driver, Wait, Waker};
-pub use mio_driver::{BYTES_PER_TURN_MAX, LISTENERS_MAX, Limits, MioDriver};
+pub use mio_driver::{BYTES_PER_TURN_MAX, LISTENERS_MAX, Limits, MioDriver, OWN_WORK_PER_TURN_MAX};
 pub use op::{Carried, Done, FileRef, Job, ListenerRef, Op, SendBuf, SockRef, Token};
 pub use timers::{TimerId, Timers};
 pub use workers::WorkerPool;

@@ -31,6 +31,11 @@ use crate::{
 /// Bytes that one operation moves in one turn at most, so that one flow cannot starve the rest.
 pub const BYTES_PER_TURN_MAX: usize = 4 * 1024 * 1024;
 
+/// Jobs and writes that one turn does itself where there are no workers; the rest waits for the next. What they bring leaves
+/// in between: when 64 connections got a file of 64 KiB each, all at once needed so much memory that it came from the kernel
+/// page by page, and went back to it, in each turn (docs/why-event-loop.md).
+pub const OWN_WORK_PER_TURN_MAX: usize = 4;
+
 /// Listeners of one driver: an address each, and few are ever given.
 pub const LISTENERS_MAX: usize = 64;
 
@@ -497,7 +502,8 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             done.extend(port.accept());
         }
         self.run_streams(done);
-        done.extend(self.own_work.drain(..).map(|(token, work)| work.perform(token)));
+        let own_work = self.own_work.len().min(OWN_WORK_PER_TURN_MAX);
+        done.extend(self.own_work.drain(..own_work).map(|(token, work)| work.perform(token)));
         self.collect(done);
         self.dispatch();
         self.in_flight -= done.len() - done_before;

@@ -16,7 +16,8 @@ use rig::{PATIENCE, Rig, Task, buf, bytes, each_driver, each_driver_with, kind, 
 use xferd_os::net::Listener;
 use xferd_os::{Mapping, Sink};
 use xferd_reactor::{
-    BYTES_PER_TURN_MAX, BufferLimits, Carried, LISTENERS_MAX, Limits, Op, SendBuf, SockRef, Wait,
+    BYTES_PER_TURN_MAX, BufferLimits, Carried, Driver, LISTENERS_MAX, Limits, MioDriver,
+    OWN_WORK_PER_TURN_MAX, Op, SendBuf, SockRef, Token, Wait,
 };
 
 const LIMITS: Limits = Limits {
@@ -565,6 +566,22 @@ fn more_jobs_than_the_workers_queue_holds_all_run_once() {
         assert_eq!(runs.load(Ordering::Relaxed), 2000);
         assert!(rig.has_nothing_in_flight());
     });
+}
+
+#[test]
+fn a_turn_does_so_many_jobs_itself_and_leaves_the_next_for_another() {
+    let mut driver: MioDriver<Task> = MioDriver::new(LIMITS, None).unwrap();
+    for jobs in [OWN_WORK_PER_TURN_MAX, OWN_WORK_PER_TURN_MAX + 1] {
+        for slot in 0..jobs {
+            let token = Token { slot: slot as u32, generation: jobs as u32 };
+            driver.submit(token, Op::Offload(Task::new(|| {}))).ok().unwrap();
+        }
+        let mut done = Vec::new();
+        driver.turn(Wait::Forever, &mut done).unwrap();
+        assert_eq!(done.len(), OWN_WORK_PER_TURN_MAX);
+        driver.turn(Wait::Now, &mut done).unwrap();
+        assert_eq!(done.len(), jobs);
+    }
 }
 
 #[test]

@@ -860,9 +860,10 @@ impl ServerSession {
             effects.send(request, &Frame::File(opened.header));
             match opened.content {
                 Content::Small(bytes, digest) => {
-                    send_small(request, opened.header.start, &bytes, digest, effects);
+                    let sent = bytes.len() as u64;
+                    send_small(request, opened.header.start, bytes, digest, effects);
                     effects.send(request, &Frame::End);
-                    self.finish_get(request, Ok(bytes.len() as u64), effects);
+                    self.finish_get(request, Ok(sent), effects);
                 }
                 Content::Large(source) => {
                     self.sending = Some((request, Outgoing::start(request, source, effects)))
