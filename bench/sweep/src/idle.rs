@@ -1,5 +1,6 @@
 //! What connections cost a server on which nothing happens.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use crate::Outcome;
 use crate::flags::Flags;
 use crate::load::Crowd;
 use crate::process::{cpu, json, private_bytes};
-use crate::request::{Kind, Request};
+use crate::request::Request;
 
-/// How long what the opening left behind may take to settle.
+/// How long the server may take to put away what it needed for something.
 const SETTLING: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(flags: &Flags) -> Outcome {
@@ -17,11 +18,11 @@ pub(crate) fn run(flags: &Flags) -> Outcome {
     let pid: u32 = flags.required("pid")?;
     let connections: usize = flags.required("connections")?;
     let seconds = flags.get("seconds", 10.0)?;
-    // Some memory is taken once, with the first connections, and is nobody's in particular.
-    drop(Crowd::open(address, 0..100.min(connections), Request::new(Kind::Ping)?)?);
+    let request = Request::new(flags.required("request")?)?;
+    // The server may just have started.
     thread::sleep(SETTLING);
     let before = private_bytes(pid);
-    let crowd = Crowd::open(address, 0..connections, Request::new(Kind::Ping)?)?;
+    let crowd = open(address, connections, &request)?;
     thread::sleep(SETTLING);
     let after = private_bytes(pid);
     let grown = before.zip(after).map(|(before, after)| after.saturating_sub(before));
@@ -38,4 +39,11 @@ pub(crate) fn run(flags: &Flags) -> Outcome {
         json(percent),
     );
     Ok(())
+}
+
+/// Connections on each of which something was asked, so that whatever the server keeps after its answer is there.
+fn open(address: SocketAddr, connections: usize, request: &Request) -> Outcome<Crowd> {
+    let mut crowd = Crowd::open(address, 0..connections, request.clone())?;
+    crowd.ask(1)?;
+    Ok(crowd)
 }

@@ -68,13 +68,13 @@ pub(crate) fn run(flags: &Flags) -> Outcome {
         let (busy, own_busy, start) = (cpu(pid), cpu(own_pid), Instant::now());
         phase.store(MEASURING, Ordering::Relaxed);
         thread::sleep(window);
-        phase.store(DONE, Ordering::Relaxed);
         let elapsed = start.elapsed();
         let percent = |before: Option<Duration>, pid| {
             let busy = before.zip(cpu(pid)).map(|(before, after)| after.saturating_sub(before))?;
             Some(format!("{:.1}", 100.0 * busy.as_secs_f64() / elapsed.as_secs_f64()))
         };
         let (server, own) = (percent(busy, pid), percent(own_busy, own_pid));
+        phase.store(DONE, Ordering::Relaxed);
         let private = private_bytes(pid);
         let mut latencies = histogram()?;
         let mut errors = Vec::new();
@@ -158,6 +158,43 @@ impl Crowd {
         Ok(crowd)
     }
 
+    /// Asks so many times on each connection, anew when an answer has come, and waits for all answers.
+    pub(crate) fn ask(&mut self, times: u32) -> Outcome {
+        let mut left = vec![times; self.peers.len()];
+        let mut unanswered = times as usize * left.len();
+        for peer in self.peers.iter_mut().flatten() {
+            peer.ask(&self.request);
+            peer.flush()?;
+        }
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut heard = Instant::now();
+        while unanswered > 0 {
+            self.poll.poll(&mut events, Some(LOOK))?;
+            for event in &events {
+                let at = event.token().0;
+                let (Some(Some(peer)), Some(left)) = (self.peers.get_mut(at), left.get_mut(at)) else {
+                    continue;
+                };
+                let mut answers = 0;
+                peer.flush()?;
+                peer.receive(self.request.kind, &mut self.buffer, |_| answers += 1)?;
+                if answers == 1 {
+                    heard = Instant::now();
+                    unanswered -= 1;
+                    *left -= 1;
+                    if *left > 0 {
+                        peer.ask(&self.request);
+                        peer.flush()?;
+                    }
+                }
+            }
+            if heard.elapsed() > PATIENCE {
+                return Err(format!("{unanswered} requests were not answered").into());
+            }
+        }
+        Ok(())
+    }
+
     fn keep_asking(mut self, pipelined: usize, phase: &AtomicU8) -> Outcome<Told> {
         let mut told = Told { latencies: histogram()?, errors: Vec::new() };
         for peer in self.peers.iter_mut().flatten() {
@@ -196,6 +233,7 @@ impl Crowd {
 /// Takes what has come on one connection and asks anew for each answer.
 fn turn(peer: &mut Peer, request: &Request, buffer: &mut [u8], mut record: impl FnMut(Duration)) -> Outcome {
     let mut answers = 0;
+    peer.flush()?;
     peer.receive(request.kind, buffer, |sent| {
         record(sent.elapsed());
         answers += 1;

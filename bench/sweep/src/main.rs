@@ -1,9 +1,10 @@
 //! Many connections to one server, and what they cost it. `bench/sweep.mjs` runs it.
 //!
-//! `xferd-sweep load` keeps a request under way on each of N connections, `xferd-sweep idle` only keeps them open, and
-//! `xferd-sweep serve` is the engine in a process without Node. Each prints one line of JSON.
+//! `xferd-sweep load` keeps a request under way on each of N connections for a while, `ask` makes a known number of them,
+//! `idle` only keeps connections open, and `serve` is the engine in a process without Node. Each prints a line of JSON.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod flags;
 mod idle;
 mod load;
@@ -36,8 +37,9 @@ fn run() -> Outcome {
     xferd_os::raise_descriptor_limit()?;
     match command.as_str() {
         "load" => load::run(&flags),
+        "ask" => ask::run(&flags),
         "idle" => idle::run(&flags),
         "serve" => serve::run(&flags),
-        other => Err(format!("{other:?} is none of load, idle and serve").into()),
+        other => Err(format!("{other:?} is none of load, ask, idle and serve").into()),
     }
 }
