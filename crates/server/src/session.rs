@@ -113,7 +113,8 @@ enum Phase {
 /// A listing is read by a worker, or waits, here, for the peer to read what came of it so far.
 struct Reading {
     request: u32,
-    paused: Option<Listing>,
+    /// Boxed, because each connection has room for one, and few ever list anything.
+    paused: Option<Box<Listing>>,
 }
 
 /// A put between its announcement and its commit. One that failed was answered and is forgotten; what still comes of
@@ -258,7 +259,7 @@ impl Session for ServerSession {
             Event::Drained => {
                 if let Some(Reading { request, paused }) = &mut self.listing {
                     if let Some(listing) = paused.take() {
-                        list_on(*request, effects, || Ok(listing));
+                        list_on(*request, effects, || Ok(*listing));
                     }
                 }
             }
@@ -925,7 +926,7 @@ impl ServerSession {
                     effects.send(request, &Frame::Entries(entries));
                 }
                 if effects.is_congested() {
-                    self.listing = Some(Reading { request, paused: Some(listing) });
+                    self.listing = Some(Reading { request, paused: Some(Box::new(listing)) });
                 } else {
                     list_on(request, effects, || Ok(listing));
                 }
