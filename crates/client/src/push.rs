@@ -520,7 +520,7 @@ impl Push {
         let request = channel.request(&Frame::Put(put));
         let digest = match content {
             Content::Small(content, digest) => {
-                send_small(request, 0, &content, digest, channel.effects);
+                send_small(request, 0, content, digest, channel.effects);
                 channel.effects.send(request, &Frame::Commit { size: bytes });
                 self.ticket.job().moved(bytes);
                 Some(digest)

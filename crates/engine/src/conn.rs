@@ -59,6 +59,8 @@ pub(crate) struct Conn<S: Session> {
     deaf: bool,
     /// When something last moved.
     moved: Instant,
+    /// The shard looks at it for silence now and then; otherwise it rests.
+    pub(crate) is_watched: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -134,6 +136,7 @@ impl<S: Session> Conn<S> {
             working: false,
             deaf: false,
             moved: now,
+            is_watched: false,
         }
     }
 
@@ -219,6 +222,33 @@ impl<S: Session> Conn<S> {
             }
             _ => {}
         }
+    }
+
+    /// Has it keep only what it needs while nothing happens, if nothing has for a while and nothing is under way. When
+    /// its patience will end then; until there it need not be looked at.
+    pub(crate) fn rest(&mut self, now: Instant) -> Option<Instant> {
+        let is_still = self.phase == Phase::Open
+            && self.receiving
+            && self.input.is_none()
+            && self.intake.is_none()
+            && self.discard == 0
+            && self.outbox.is_empty()
+            && self.works.is_empty()
+            && !self.working
+            && self.writes == 0
+            && now.saturating_duration_since(self.moved) >= HASTE;
+        if !is_still || !self.session.rest() {
+            return None;
+        }
+        self.effects.list = Vec::new();
+        self.outbox.shrink();
+        self.works.shrink();
+        self.patient_until()
+    }
+
+    /// When its patience ends if nothing happens.
+    pub(crate) fn patient_until(&self) -> Option<Instant> {
+        self.moved.checked_add(self.session.patience())
     }
 
     pub(crate) fn on_received(

@@ -126,10 +126,10 @@ fn map(source: &Source, size: u64) -> Result<Mapping, StoreError> {
 }
 
 /// Sends the whole content of a small file: one extent, unless it is empty, and the digest.
-pub fn send_small<O>(request: u32, start: u64, bytes: &[u8], digest: Digest, effects: &mut Effects<O>) {
+pub fn send_small<O>(request: u32, start: u64, bytes: Vec<u8>, digest: Digest, effects: &mut Effects<O>) {
     if !bytes.is_empty() {
         effects.send(request, &Frame::Extent { offset: start, len: bytes.len() as u64 });
-        effects.send_encoded(|out| out.extend_from_slice(bytes));
+        effects.send_bytes(bytes);
     }
     effects.send(request, &Frame::Digest(digest));
 }

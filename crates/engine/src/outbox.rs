@@ -65,6 +65,11 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// Keeps no room for what may come.
+    pub(crate) fn shrink(&mut self) {
+        self.queue.shrink_to_fit();
+    }
+
     /// Whether so much is kept that nothing should be read that could cause more.
     ///
     /// File ranges don't count by their bytes: they cost no memory, and whoever sends or gets a large file has to hear,

@@ -58,6 +58,12 @@ pub trait Session: Send + 'static {
     fn patience_while_sending(&self) -> Duration {
         self.patience()
     }
+
+    /// Nothing has happened for a while: gives back memory that is not needed meanwhile, and says whether only bytes or
+    /// an event can change how patient it is. Then it is asked no more until one of them comes, or its patience ends.
+    fn rest(&mut self) -> bool {
+        false
+    }
 }
 
 /// What a session learns.
@@ -181,6 +187,9 @@ pub enum Effect<O> {
     },
 }
 
+/// Bytes of frames that move in front of the content that follows them: what announces one file.
+const BEFORE_BYTES_MAX: usize = 256;
+
 /// What a session wants done, in order.
 pub struct Effects<O> {
     pub(crate) list: Vec<Effect<O>>,
@@ -220,6 +229,20 @@ impl<O> Effects<O> {
         let before = bytes.len();
         write(bytes);
         self.queued_bytes += (bytes.len() - before) as u64;
+    }
+
+    /// Sends `bytes`, together with what was queued just before. If that is little, it moves in front of them, so that
+    /// they need no second place in memory.
+    pub fn send_bytes(&mut self, mut bytes: Vec<u8>) {
+        self.queued_bytes += bytes.len() as u64;
+        match self.list.last_mut() {
+            Some(Effect::Send(before)) if before.len() <= BEFORE_BYTES_MAX && before.len() < bytes.len() => {
+                bytes.splice(0..0, before.drain(..));
+                *before = bytes;
+            }
+            Some(Effect::Send(before)) => before.append(&mut bytes),
+            _ => self.list.push(Effect::Send(bytes)),
+        }
     }
 
     /// Sends one extent: its frame, then `len` bytes of `source` from `offset`.

@@ -17,7 +17,8 @@ use crate::mailbox::{Mailbox, Message};
 use crate::session::{End, Event, Session};
 use crate::work::Batch;
 
-/// How often connections are looked at for silence.
+/// How often connections on which something happens, or did a moment ago, are looked at for silence. How often, at most,
+/// the others are, whose patience may have come to its end: of thousands of them nothing is asked in between.
 const SILENCE_CHECK: Duration = Duration::from_millis(500);
 
 /// How long to wait before accepting again after the descriptor limit was reached.
@@ -77,7 +78,11 @@ pub struct Shard<S: Session, D: Driver<Batch<S::Outcome>>> {
     /// Commands that wait for their time.
     delayed: HashMap<TimerId, (S::Command, SocketAddr, S)>,
     alarms: Timers<Alarm>,
+    /// Connections to be looked at for silence, if there still are any.
+    watched: Vec<ConnKey>,
     checking_silence: bool,
+    /// When the first of the others has run out of patience, as far as is known.
+    resting_until: Option<(Instant, TimerId)>,
     load: Arc<Load>,
     draining: bool,
     done: Vec<Done<Batch<S::Outcome>>>,
@@ -86,6 +91,7 @@ pub struct Shard<S: Session, D: Driver<Batch<S::Outcome>>> {
 #[derive(Clone, Copy)]
 enum Alarm {
     CheckSilence,
+    CheckResting,
     Accept(ListenerRef),
     Dispatch,
 }
@@ -106,8 +112,10 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             idle: Vec::new(),
             backlog: VecDeque::new(),
             delayed: HashMap::new(),
-            alarms: Timers::new(LISTENERS_MAX + 1 + DELAYED_COMMANDS_MAX),
+            alarms: Timers::new(LISTENERS_MAX + 2 + DELAYED_COMMANDS_MAX),
+            watched: Vec::new(),
             checking_silence: false,
+            resting_until: None,
             load,
             draining: false,
             done: Vec::new(),
@@ -275,9 +283,6 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         let entry = self.conns.vacant_entry();
         let key = ConnKey { slot: entry.key(), generation: self.generation };
         entry.insert((self.generation, Conn::new(key, session, now)));
-        if !std::mem::replace(&mut self.checking_silence, true) {
-            self.alarms.set(now + SILENCE_CHECK, Alarm::CheckSilence);
-        }
         key
     }
 
@@ -294,6 +299,12 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         let (bulk_before, idle_before) = (conn.bulk_bytes(), conn.is_idle());
         change(conn);
         conn.pump(&mut self.flights);
+        if !std::mem::replace(&mut conn.is_watched, true) {
+            self.watched.push(key);
+            if !std::mem::replace(&mut self.checking_silence, true) {
+                self.alarms.set(Instant::now() + SILENCE_CHECK, Alarm::CheckSilence);
+            }
+        }
         let (bulk_after, idle_after) = (conn.bulk_bytes(), conn.is_idle());
         self.load.bulk_bytes.fetch_add(bulk_after.wrapping_sub(bulk_before), Ordering::Relaxed);
         if conn.is_gone() {
@@ -387,15 +398,67 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         self.flights.submit(NOBODY, Kind::Accept(listener), Op::Accept(listener));
     }
 
+    /// Looks for silence where something happened not long ago. Where nothing does any more, lets it rest.
+    fn check_watched(&mut self, now: Instant) {
+        let mut watched = std::mem::take(&mut self.watched);
+        watched.retain(|&key| {
+            self.with(key, |conn| conn.check_silence(now));
+            let Some((_, conn)) =
+                self.conns.get_mut(key.slot).filter(|(generation, _)| *generation == key.generation)
+            else {
+                return false;
+            };
+            let until = conn.rest(now);
+            conn.is_watched = until.is_none();
+            if let Some(until) = until {
+                self.look_at_resting(until);
+            }
+            until.is_none()
+        });
+        // Some have come meanwhile if others have gone.
+        watched.append(&mut self.watched);
+        self.watched = watched;
+        self.checking_silence = !self.watched.is_empty();
+        if self.checking_silence {
+            self.alarms.set(now + SILENCE_CHECK, Alarm::CheckSilence);
+        }
+    }
+
+    /// Looks at those who have run out of patience, and when the next of the others will.
+    fn check_resting(&mut self, now: Instant) {
+        self.resting_until = None;
+        let mut impatient = Vec::new();
+        let mut next: Option<Instant> = None;
+        for (slot, (generation, conn)) in &self.conns {
+            match conn.patient_until() {
+                _ if conn.is_watched => {}
+                Some(until) if until <= now => impatient.push(ConnKey { slot, generation: *generation }),
+                until => next = next.into_iter().chain(until).min(),
+            }
+        }
+        if let Some(next) = next {
+            self.look_at_resting(next.max(now + SILENCE_CHECK));
+        }
+        for key in impatient {
+            self.with(key, |conn| conn.check_silence(now));
+        }
+    }
+
+    /// Has those who rest be looked at then, if not earlier.
+    fn look_at_resting(&mut self, at: Instant) {
+        if self.resting_until.is_some_and(|(earlier, _)| earlier <= at) {
+            return;
+        }
+        if let Some((_, timer)) = self.resting_until.take() {
+            self.alarms.cancel(timer);
+        }
+        self.resting_until = self.alarms.set(at, Alarm::CheckResting).map(|timer| (at, timer));
+    }
+
     fn on_alarm(&mut self, timer: TimerId, alarm: Alarm, now: Instant) {
         match alarm {
-            Alarm::CheckSilence => {
-                self.for_each(|conn| conn.check_silence(now));
-                self.checking_silence = !self.conns.is_empty();
-                if self.checking_silence {
-                    self.alarms.set(now + SILENCE_CHECK, Alarm::CheckSilence);
-                }
-            }
+            Alarm::CheckSilence => self.check_watched(now),
+            Alarm::CheckResting => self.check_resting(now),
             Alarm::Accept(listener) if self.listeners.contains(&listener) => self.submit_accept(listener),
             Alarm::Accept(_) => {}
             Alarm::Dispatch => {

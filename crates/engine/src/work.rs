@@ -81,6 +81,11 @@ impl<O> Backlog<O> {
         self.queue.is_empty()
     }
 
+    /// Keeps no room for what may come.
+    pub(crate) fn shrink(&mut self) {
+        self.queue.shrink_to_fit();
+    }
+
     /// Whether so much waits that nothing should be read that could cause more.
     pub(crate) fn is_full(&self) -> bool {
         self.works >= BATCH_WORKS_MAX || self.file_bytes >= FILES_WAITING_BYTES_MAX

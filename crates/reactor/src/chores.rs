@@ -7,6 +7,11 @@ use std::time::Duration;
 use crate::workers::{Errand, Mailbox, WORK_QUEUE_MAX, Work};
 use crate::{Done, Job, Token, Waker, WorkerPool};
 
+/// Jobs and writes that one turn does itself where there are no workers; the rest waits for the next. What they bring leaves
+/// in between: when 64 connections got a file of 64 KiB each, all at once needed so much memory that it came from the kernel
+/// page by page, and went back to it, in each turn (docs/why-event-loop.md).
+pub const OWN_WORK_PER_TURN_MAX: usize = 4;
+
 /// How soon work is offered again to workers that others keep busy.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -50,9 +55,10 @@ impl<J: Job> Chores<J> {
         !self.own.is_empty()
     }
 
-    /// Does what this thread has to do itself.
+    /// Does some of what this thread has to do itself.
     pub(crate) fn perform_own(&mut self, done: &mut Vec<Done<J>>) {
-        done.extend(self.own.drain(..).map(|(token, work)| work.perform(token)));
+        let some = self.own.len().min(OWN_WORK_PER_TURN_MAX);
+        done.extend(self.own.drain(..some).map(|(token, work)| work.perform(token)));
     }
 
     /// Hands over what workers have done.

@@ -22,6 +22,7 @@ mod workers;
 
 pub use backend::{AnyDriver, BACKEND_VARIABLE, Backend, Chosen, Drivers};
 pub use buffer::{BufferLimits, BufferPool, PAGE_BYTES, PoolBuf};
+pub use chores::OWN_WORK_PER_TURN_MAX;
 pub use driver::{BYTES_PER_TURN_MAX, Driver, LISTENERS_MAX, Limits, Wait, Waker};
 pub use mio_driver::MioDriver;
 pub use op::{Carried, Done, FileRef, Job, ListenerRef, Op, SendBuf, SockRef, Token};

@@ -12,11 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rig::{PATIENCE, Rig, Task, buf, bytes, each_driver, each_driver_with, kind, pattern, sent, sock};
+use rig::{
+    PATIENCE, Rig, Task, buf, bytes, each_driver, each_driver_with, each_driver_without_workers, kind,
+    pattern, sent, sock,
+};
 use xferd_os::net::Listener;
 use xferd_os::{Mapping, Sink};
 use xferd_reactor::{
-    BYTES_PER_TURN_MAX, BufferLimits, Carried, LISTENERS_MAX, Limits, Op, SendBuf, SockRef, Wait,
+    BYTES_PER_TURN_MAX, BufferLimits, Carried, LISTENERS_MAX, Limits, OWN_WORK_PER_TURN_MAX, Op, SendBuf,
+    SockRef, Wait,
 };
 
 const LIMITS: Limits = Limits {
@@ -564,6 +568,19 @@ fn more_jobs_than_the_workers_queue_holds_all_run_once() {
         }
         assert_eq!(runs.load(Ordering::Relaxed), 2000);
         assert!(rig.has_nothing_in_flight());
+    });
+}
+
+#[test]
+fn a_turn_does_so_many_jobs_itself_and_leaves_the_next_for_another() {
+    each_driver_without_workers(|rig| {
+        for jobs in [OWN_WORK_PER_TURN_MAX, OWN_WORK_PER_TURN_MAX + 1] {
+            for _ in 0..jobs {
+                rig.start(Op::Offload(Task::new(|| {})));
+            }
+            assert_eq!(rig.turn(Wait::Forever).len(), OWN_WORK_PER_TURN_MAX);
+            assert_eq!(rig.turn(Wait::Now).len(), jobs - OWN_WORK_PER_TURN_MAX);
+        }
     });
 }
 

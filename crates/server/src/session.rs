@@ -113,7 +113,8 @@ enum Phase {
 /// A listing is read by a worker, or waits, here, for the peer to read what came of it so far.
 struct Reading {
     request: u32,
-    paused: Option<Listing>,
+    /// Boxed, because each connection has room for one, and few ever list anything.
+    paused: Option<Box<Listing>>,
 }
 
 /// A put between its announcement and its commit. One that failed was answered and is forgotten; what still comes of
@@ -258,7 +259,7 @@ impl Session for ServerSession {
             Event::Drained => {
                 if let Some(Reading { request, paused }) = &mut self.listing {
                     if let Some(listing) = paused.take() {
-                        list_on(*request, effects, || Ok(listing));
+                        list_on(*request, effects, || Ok(*listing));
                     }
                 }
             }
@@ -312,6 +313,20 @@ impl Session for ServerSession {
 
     fn patience_while_sending(&self) -> Duration {
         self.shared.patience.request
+    }
+
+    fn rest(&mut self) -> bool {
+        let is_resting = matches!(self.phase, Phase::Hello | Phase::Open) && self.is_quiet();
+        if is_resting {
+            self.puts.shrink_to_fit();
+            self.attached.shrink_to_fit();
+            self.committing.shrink_to_fit();
+            self.waiting.shrink_to_fit();
+            self.unsent.shrink_to_fit();
+            self.unlisted.shrink_to_fit();
+            self.unhashed.shrink_to_fit();
+        }
+        is_resting
     }
 }
 
@@ -846,9 +861,10 @@ impl ServerSession {
             effects.send(request, &Frame::File(opened.header));
             match opened.content {
                 Content::Small(bytes, digest) => {
-                    send_small(request, opened.header.start, &bytes, digest, effects);
+                    let sent = bytes.len() as u64;
+                    send_small(request, opened.header.start, bytes, digest, effects);
                     effects.send(request, &Frame::End);
-                    self.finish_get(request, Ok(bytes.len() as u64), effects);
+                    self.finish_get(request, Ok(sent), effects);
                 }
                 Content::Large(source) => {
                     self.sending = Some((request, Outgoing::start(request, source, effects)))
@@ -910,7 +926,7 @@ impl ServerSession {
                     effects.send(request, &Frame::Entries(entries));
                 }
                 if effects.is_congested() {
-                    self.listing = Some(Reading { request, paused: Some(listing) });
+                    self.listing = Some(Reading { request, paused: Some(Box::new(listing)) });
                 } else {
                     list_on(request, effects, || Ok(listing));
                 }

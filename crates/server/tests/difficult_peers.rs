@@ -78,6 +78,27 @@ fn whoever_falls_silent_is_told_so_and_what_it_began_is_dropped() {
     }
 }
 
+#[test]
+fn whoever_has_rested_is_served_as_before_and_told_when_it_was_too_long() {
+    let site = Site::with(|config| config.patience.idle = SHORT * 10);
+    site.write("x", &pattern(1000));
+    let mut peers: Vec<Peer> = (0..3).map(|_| site.peer()).collect();
+    for request in 1..=2 {
+        // Long enough for the server to look after whoever is busy only, and shorter than it has patience.
+        std::thread::sleep(SHORT * 6);
+        for peer in &mut peers {
+            peer.say(&frame(request, &get("x")));
+            assert!(peer.file(request) == pattern(1000));
+        }
+    }
+    for peer in &mut peers {
+        peer.refused(0, ErrorCode::Timeout);
+        peer.closed();
+    }
+    drop(peers);
+    site.is_well_and_has(&["x"]);
+}
+
 /// A staged put that stops in the middle of its extent.
 fn extent_begun() -> Vec<u8> {
     let mut bytes = frame(7, &announce("x", Some(STAGED_BYTES as u64)));

@@ -12,6 +12,9 @@ use crate::error::{StoreError, shown};
 use crate::names::admit;
 use crate::store::Store;
 
+/// Bytes that a small file's announcement, digest and end have on the wire, and some more.
+const ROOM_BYTES: usize = 512;
+
 /// A file that is open for reading, and what it was when it was opened.
 ///
 /// Clones share one descriptor; read by offset.
@@ -43,16 +46,17 @@ impl Source {
         identity(&self.opened)
     }
 
-    /// Reads `[start, end)`, which has to fit into memory.
+    /// Reads `[start, end)`, which has to fit into memory. The vector has room for the frames that go with it.
     ///
     /// # Errors
     /// [`StoreError::SourceChanged`] if it was written to since it was opened, or is shorter.
     pub fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
         let bytes = usize::try_from(end.saturating_sub(start)).map_err(|_| self.changed())?;
-        let mut bytes = vec![0; bytes];
-        self.file.read_exact_at(&mut bytes, start).map_err(|error| self.read_failed(error))?;
+        let mut read = Vec::with_capacity(bytes.saturating_add(ROOM_BYTES));
+        read.resize(bytes, 0);
+        self.file.read_exact_at(&mut read, start).map_err(|error| self.read_failed(error))?;
         self.verify_unchanged()?;
-        Ok(bytes)
+        Ok(read)
     }
 
     /// The error of reading bytes that it had when it was opened: if they are not there, it was changed.

@@ -18,13 +18,21 @@ pub(crate) fn each_driver(test: impl Fn(&mut Rig)) {
 
 pub(crate) fn each_driver_with(limits: Limits, test: impl Fn(&mut Rig)) {
     for threads in [0, 2] {
-        let workers = || (threads > 0).then(|| WorkerPool::start(threads).unwrap());
-        test(&mut Rig::new(Box::new(MioDriver::new(limits, workers()).unwrap())));
-        #[cfg(target_os = "linux")]
-        match UringDriver::new(limits, workers()) {
-            Ok(driver) => test(&mut Rig::new(Box::new(driver))),
-            Err(error) => eprintln!("not tested on io_uring: {error}"),
-        }
+        each_kind(limits, threads, &test);
+    }
+}
+
+pub(crate) fn each_driver_without_workers(test: impl Fn(&mut Rig)) {
+    each_kind(Limits::default(), 0, test);
+}
+
+fn each_kind(limits: Limits, threads: usize, test: impl Fn(&mut Rig)) {
+    let workers = || (threads > 0).then(|| WorkerPool::start(threads).unwrap());
+    test(&mut Rig::new(Box::new(MioDriver::new(limits, workers()).unwrap())));
+    #[cfg(target_os = "linux")]
+    match UringDriver::new(limits, workers()) {
+        Ok(driver) => test(&mut Rig::new(Box::new(driver))),
+        Err(error) => eprintln!("not tested on io_uring: {error}"),
     }
 }
 

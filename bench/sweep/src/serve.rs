@@ -1,0 +1,27 @@
+//! The product's server without Node, to be compared with the one made of coroutines, which has none either.
+
+use std::path::PathBuf;
+use std::thread;
+
+use xferd_server::{Config, Server};
+
+use crate::Outcome;
+use crate::flags::Flags;
+
+pub(crate) fn run(flags: &Flags) -> Outcome {
+    let mut config = Config::new(flags.required::<PathBuf>("root")?);
+    config.listen = vec![([127, 0, 0, 1], 0).into()];
+    config.io_threads = flags.get("io-threads", config.io_threads)?;
+    config.workers = flags.get("workers", config.workers)?;
+    let server = Server::start(config)?;
+    let addresses: Vec<_> =
+        server.addresses().iter().map(|address| format!("\"xfer://{address}\"")).collect();
+    println!(
+        "{{\"event\":\"listening\",\"addresses\":[{}],\"pid\":{}}}",
+        addresses.join(","),
+        std::process::id()
+    );
+    loop {
+        thread::park();
+    }
+}
