@@ -1,11 +1,15 @@
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use xferd_os::net::{Listener, Socket};
 
+use crate::sync::Bell;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::{BufferPool, Done, Job, ListenerRef, Op, SockRef, Token};
+
+/// Listeners of one driver: an address each, and few are ever given.
+pub const LISTENERS_MAX: usize = 64;
 
 /// Performs operations for one thread.
 ///
@@ -75,13 +79,13 @@ pub struct Waker(Arc<Wake>);
 
 #[derive(Debug)]
 struct Wake {
-    bell: mio::Waker,
+    bell: Bell,
     /// Rung and not heard yet: ringing again would only cost a system call.
     rung: AtomicBool,
 }
 
 impl Waker {
-    pub(crate) fn new(bell: mio::Waker) -> Waker {
+    pub(crate) fn new(bell: Bell) -> Waker {
         Waker(Arc::new(Wake { bell, rung: AtomicBool::new(false) }))
     }
 
@@ -95,6 +99,50 @@ impl Waker {
 
     /// To be called when the bell was heard, before looking for the reason.
     pub(crate) fn heard(&self) {
-        self.0.rung.store(false, Ordering::SeqCst);
+        // Swapped, not stored: whoever found it rung already, and so did not ring, is seen with all that came before.
+        self.0.rung.swap(false, Ordering::SeqCst);
+    }
+}
+
+#[cfg(loom)]
+impl Waker {
+    /// The waker of a driver that does nothing else.
+    pub fn model() -> Waker {
+        Waker::new(Bell::default())
+    }
+
+    /// That driver's turn.
+    pub fn turn(&self) {
+        self.0.bell.wait();
+        self.heard();
+    }
+}
+
+#[cfg(test)]
+#[cfg(loom)]
+mod models {
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::SegQueue;
+
+    #[test]
+    fn wakes_merge_and_none_is_lost() {
+        loom::model(|| {
+            let waker = Waker::model();
+            let reasons = Arc::new(SegQueue::new());
+            for _ in 0..2 {
+                let (waker, reasons) = (waker.clone(), reasons.clone());
+                thread::spawn(move || {
+                    reasons.push(());
+                    waker.wake();
+                });
+            }
+            let mut found = 0;
+            while found < 2 {
+                waker.turn();
+                found += std::iter::from_fn(|| reasons.pop()).count();
+            }
+        });
     }
 }

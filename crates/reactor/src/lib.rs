@@ -6,17 +6,22 @@
 //! here.
 
 #![forbid(unsafe_code)]
+// Models run what drivers use, and no driver.
+#![cfg_attr(loom, allow(dead_code, missing_docs))]
 
 mod buffer;
 mod driver;
+#[cfg(not(loom))]
 mod mio_driver;
 mod op;
+pub mod sync;
 mod timers;
 mod workers;
 
 pub use buffer::{BufferLimits, BufferPool, PAGE_BYTES, PoolBuf};
-pub use driver::{Driver, Wait, Waker};
-pub use mio_driver::{BYTES_PER_TURN_MAX, LISTENERS_MAX, Limits, MioDriver};
+pub use driver::{Driver, LISTENERS_MAX, Wait, Waker};
+#[cfg(not(loom))]
+pub use mio_driver::{BYTES_PER_TURN_MAX, Limits, MioDriver};
 pub use op::{Carried, Done, FileRef, Job, ListenerRef, Op, SendBuf, SockRef, Token};
 pub use timers::{TimerId, Timers};
 pub use workers::WorkerPool;

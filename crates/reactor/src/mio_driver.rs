@@ -24,15 +24,12 @@ use crate::buffer::BufferSize;
 use crate::op::Key;
 use crate::workers::{Errand, Mailbox, WORK_QUEUE_MAX, Work};
 use crate::{
-    BufferLimits, BufferPool, Carried, Done, Driver, Job, ListenerRef, Op, SockRef, Token, Wait, Waker,
-    WorkerPool,
+    BufferLimits, BufferPool, Carried, Done, Driver, Job, LISTENERS_MAX, ListenerRef, Op, SockRef, Token,
+    Wait, Waker, WorkerPool,
 };
 
 /// Bytes that one operation moves in one turn at most, so that one flow cannot starve the rest.
 pub const BYTES_PER_TURN_MAX: usize = 4 * 1024 * 1024;
-
-/// Listeners of one driver: an address each, and few are ever given.
-pub const LISTENERS_MAX: usize = 64;
 
 /// What a driver holds at most. No limit may be 0.
 #[derive(Clone, Copy, Debug)]
