@@ -114,6 +114,12 @@ impl Client {
         Ok(client)
     }
 
+    /// A client whose shards are played.
+    #[cfg(fuzzing)]
+    pub(crate) fn played(dispatcher: Dispatcher) -> Self {
+        Self { dispatcher, threads: Mutex::default() }
+    }
+
     /// Sees whether the server is there and speaks our language.
     pub fn ping(&self, on_answer: impl FnOnce(Result<(), Failure>) + Send + 'static) -> Withdrawal {
         self.ask(Frame::Ping(0), |answer| on_answer(answer.map(|_| ())))

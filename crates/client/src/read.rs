@@ -240,8 +240,16 @@ mod tests {
             let shared = Arc::new(Shared::default());
             let hasher = Some(Hasher::new(digest));
             let due = bytes as u64;
-            let mut read =
-                Read { shared: shared.clone(), get, request: 1, hasher, due, at: due, end: due, verified: false };
+            let mut read = Read {
+                shared: shared.clone(),
+                get,
+                request: 1,
+                hasher,
+                due,
+                at: due,
+                end: due,
+                verified: false,
+            };
             let mut taken = 0;
             while taken < bytes && read.wants_bytes() {
                 taken += read.on_raw(&vec![7; bytes][taken..]);

@@ -6,6 +6,8 @@ mod conn;
 mod disk;
 mod failure;
 mod flights;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod incoming;
 mod input;
 mod mailbox;

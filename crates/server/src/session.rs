@@ -1068,5 +1068,7 @@ fn push_entry(request: u32, entries: &mut Entries, entry: Entry, effects: &mut F
     }
 }
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
