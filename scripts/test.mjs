@@ -7,6 +7,7 @@ import { install, installCounters } from './setup.mjs'
 const steps = [
   { command: 'npm run --silent build' },
   { command: 'cargo fmt --all --check' },
+  { command: 'cargo fmt --manifest-path fuzz/Cargo.toml --check' },
   { command: 'cargo clippy --locked --workspace --all-targets -- -D warnings' },
   { command: 'cargo test --locked --workspace --no-fail-fast', count: countCargo },
   {
@@ -15,6 +16,7 @@ const steps = [
     env: { RUSTFLAGS: '--cfg xferd_portable' },
     count: countCargo,
   },
+  { name: 'every input that fuzzing has kept', command: 'npm run --silent fuzz:replay', count: countCargo },
   {
     name: 'the Apple side',
     command:

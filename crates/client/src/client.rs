@@ -119,6 +119,13 @@ impl Client {
         &self.chosen
     }
 
+    /// A client whose shards are played.
+    #[cfg(fuzzing)]
+    pub(crate) fn played(dispatcher: Dispatcher) -> Self {
+        let chosen = Chosen { backend: Backend::Mio, reason: None };
+        Self { dispatcher, chosen, threads: Mutex::default() }
+    }
+
     /// Sees whether the server is there and speaks our language.
     pub fn ping(&self, on_answer: impl FnOnce(Result<(), Failure>) + Send + 'static) -> Withdrawal {
         self.ask(Frame::Ping(0), |answer| on_answer(answer.map(|_| ())))

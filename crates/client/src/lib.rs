@@ -7,6 +7,8 @@
 mod ask;
 mod client;
 mod dispatcher;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod job;
 mod pull;
 mod push;

@@ -192,6 +192,8 @@ impl Task for Read {
     }
 
     fn on_raw(&mut self, bytes: &[u8]) -> usize {
+        // What is more comes again, unless enough is waiting by then.
+        let bytes = bytes.get(..CHUNK_BYTES_MAX).unwrap_or(bytes);
         self.due -= bytes.len() as u64;
         if let Some(hasher) = &mut self.hasher {
             hasher.update(bytes);
@@ -222,5 +224,39 @@ impl Task for Read {
 impl Drop for Read {
     fn drop(&mut self) {
         self.fail(Failure::new(ErrorCode::Aborted, CLIENT_CLOSED));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: a receive brought more than a chunk, and all of it became one.
+    #[test]
+    fn no_chunk_is_larger_than_the_limit_however_much_comes_at_once() {
+        for bytes in [CHUNK_BYTES_MAX, CHUNK_BYTES_MAX + 1, 3 * READ_AHEAD_BYTES_MAX] {
+            let digest = DigestAlgorithm::None;
+            let get = Get { path: RemotePath::parse("x").unwrap(), start: 0, end: None, digest };
+            let shared = Arc::new(Shared::default());
+            let hasher = Some(Hasher::new(digest));
+            let due = bytes as u64;
+            let mut read = Read {
+                shared: shared.clone(),
+                get,
+                request: 1,
+                hasher,
+                due,
+                at: due,
+                end: due,
+                verified: false,
+            };
+            let mut taken = 0;
+            while taken < bytes && read.wants_bytes() {
+                taken += read.on_raw(&vec![7; bytes][taken..]);
+            }
+            assert_eq!(taken, bytes.min(READ_AHEAD_BYTES_MAX));
+            let chunks = std::mem::take(&mut shared.lock().chunks);
+            assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK_BYTES_MAX));
+        }
     }
 }

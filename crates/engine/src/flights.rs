@@ -106,3 +106,40 @@ impl<O: Send + 'static, D: Driver<Batch<O>>> Flights<O, D> {
             .or_else(|| buffers.take_large())
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use xferd_reactor::{Limits, MioDriver, Wait};
+
+    use super::*;
+    use crate::work::{Backlog, Work};
+
+    const CONN: ConnKey = ConnKey { slot: 3, generation: 1 };
+
+    /// Has one piece of work done, and returns what it was submitted as once that is in the list of what has ended.
+    fn work(flights: &mut Flights<(), MioDriver<Batch<()>>>) -> Token {
+        let mut works = Backlog::default();
+        works.push(0, Work::Run(Box::new(|| ())));
+        let token = flights.submit(CONN, Kind::Work, Op::Offload(works.next_batch()));
+        let mut done = Vec::new();
+        while done.is_empty() {
+            flights.driver.turn(Wait::Now, &mut done).unwrap();
+        }
+        assert_eq!(done[0].token, token);
+        token
+    }
+
+    #[test]
+    fn an_end_that_comes_late_is_not_taken_for_that_of_the_operation_in_its_slot() {
+        let mut flights = Flights::new(MioDriver::new(Limits::default(), None).unwrap());
+        let first = work(&mut flights);
+        assert_eq!(flights.land(first), Some((CONN, Kind::Work)));
+        assert_eq!(flights.land(first), None);
+        let second = work(&mut flights);
+        assert_eq!(second.slot, first.slot);
+        assert_eq!(flights.land(first), None);
+        assert_eq!(flights.land(Token { slot: 7, ..second }), None);
+        assert_eq!(flights.land(second), Some((CONN, Kind::Work)));
+    }
+}

@@ -6,6 +6,8 @@ mod conn;
 mod disk;
 mod failure;
 mod flights;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod incoming;
 mod input;
 mod lock;
@@ -15,6 +17,7 @@ mod outbox;
 mod outgoing;
 mod session;
 mod shard;
+#[cfg(not(loom))]
 mod threads;
 mod work;
 
@@ -27,6 +30,8 @@ pub use open::{Content, OPEN_FILES_MAX, OpenFiles, Opened, Wanted, send_small};
 pub use outgoing::{EXTENT_BYTES, OpenSource, Outgoing, Progress};
 pub use session::{Effect, Effects, End, Event, SendSource, Session};
 pub use shard::{Load, OnAccept, Shard};
+#[cfg(not(loom))]
 pub use threads::{Shards, THREADS_MAX, check_threads, shards, threads_default};
 pub use work::{Batch, Put, Work};
+#[cfg(not(loom))]
 pub use xferd_reactor::{Backend, Chosen};

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_queue::ArrayQueue;
 use xferd_os::net::Socket;
 use xferd_reactor::Waker;
+use xferd_reactor::sync::ArrayQueue;
+use xferd_reactor::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crate::session::Session;
 use crate::shard::Load;
@@ -124,24 +124,114 @@ impl<S: Session> Mailbox<S> {
     }
 
     fn raise(&self, flag: &AtomicBool) {
-        flag.store(true, Ordering::SeqCst);
+        // Swapped, not stored: loom lets a blind store get lost beside the swap of `take_nudge`.
+        flag.swap(true, Ordering::SeqCst);
         self.0.waker.wake();
     }
 
     /// Drops what waits, and whatever comes later.
     pub(crate) fn close(&self) {
         self.0.closed.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         while self.take().is_some() {}
     }
 
     fn post(&self, message: Message<S>) -> bool {
         let posted = self.0.queue.push(message).is_ok();
-        // Pushed before looking: either the shard saw it when it closed, or it is seen here that it has.
+        // Pushed before looking: either the shard saw it when it closed, or it is seen here that it has. The queue alone
+        // does not promise that.
+        fence(Ordering::SeqCst);
         if self.0.closed.load(Ordering::SeqCst) {
             while self.take().is_some() {}
             return false;
         }
         self.0.waker.wake();
         posted
+    }
+}
+
+#[cfg(test)]
+#[cfg(loom)]
+mod models {
+    use loom::thread;
+
+    use super::*;
+    use crate::session::{Effects, Event};
+
+    struct Nothing;
+
+    impl Session for Nothing {
+        type Outcome = ();
+        /// Tells when it is dropped.
+        type Command = Arc<()>;
+
+        fn on_bytes(&mut self, bytes: &[u8], _: &mut Effects<()>) -> usize {
+            bytes.len()
+        }
+
+        fn on_event(&mut self, _: Event<(), Arc<()>>, _: &mut Effects<()>) {}
+
+        fn wants_bytes(&self) -> bool {
+            true
+        }
+
+        fn is_idle(&self) -> bool {
+            true
+        }
+
+        fn patience(&self) -> Duration {
+            Duration::MAX
+        }
+    }
+
+    fn dispatch(mailbox: &Mailbox<Nothing>, command: &Arc<()>) -> bool {
+        mailbox.dispatch(command.clone(), ([127, 0, 0, 1], 1).into(), Nothing)
+    }
+
+    #[test]
+    fn a_message_and_a_nudge_are_found_by_the_turns_that_they_wake() {
+        loom::model(|| {
+            let waker = Waker::model();
+            let mailbox = Mailbox::<Nothing>::new(waker.clone(), Arc::default());
+            let (poster, nudger) = (mailbox.clone(), mailbox.clone());
+            thread::spawn(move || assert!(dispatch(&poster, &Arc::default())));
+            thread::spawn(move || nudger.nudge());
+            let (mut messages, mut nudges) = (0, 0);
+            while messages + nudges < 2 {
+                waker.turn();
+                messages += std::iter::from_fn(|| mailbox.take()).count();
+                nudges += usize::from(mailbox.take_nudge());
+            }
+            assert_eq!((messages, nudges), (1, 1));
+        });
+    }
+
+    #[test]
+    fn a_shard_that_sleeps_hears_that_it_is_to_stop() {
+        loom::model(|| {
+            let waker = Waker::model();
+            let mailbox = Mailbox::<Nothing>::new(waker.clone(), Arc::default());
+            let (drainer, stopper) = (mailbox.clone(), mailbox.clone());
+            thread::spawn(move || drainer.drain());
+            thread::spawn(move || stopper.stop());
+            while !(mailbox.is_stopped() && mailbox.is_draining()) {
+                waker.turn();
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_posted_while_the_shard_ends_is_dropped() {
+        loom::model(|| {
+            let mailbox = Mailbox::<Nothing>::new(Waker::model(), Arc::default());
+            let command = Arc::new(());
+            let poster = {
+                let (mailbox, command) = (mailbox.clone(), command.clone());
+                thread::spawn(move || _ = dispatch(&mailbox, &command))
+            };
+            mailbox.close();
+            poster.join().unwrap();
+            assert_eq!(Arc::strong_count(&command), 1);
+        });
     }
 }

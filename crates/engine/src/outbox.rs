@@ -179,6 +179,7 @@ impl Outbox {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::sync::Arc;

@@ -471,4 +471,5 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::Waker;
+use crate::sync::{Mutex, MutexGuard};
 
 /// How many buffers a [`BufferPool`] lends at most, and how large they are.
 #[derive(Clone, Copy, Debug)]
@@ -234,9 +235,33 @@ fn page_start(bytes: &[u8]) -> usize {
 }
 
 #[cfg(test)]
+#[cfg(loom)]
+mod models {
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn who_found_no_buffer_is_woken_when_one_comes_back() {
+        loom::model(|| {
+            let waker = Waker::model();
+            let limits = BufferLimits { large_bytes: 1, large_max: 0, small_bytes: 1, small_max: 1 };
+            let pool = BufferPool::new(limits, waker.clone());
+            let buf = pool.take_small().unwrap();
+            thread::spawn(move || drop(buf));
+            while !pool.has_or_wakes(BufferSize::Small) {
+                waker.turn();
+            }
+            assert!(pool.take_small().is_some());
+        });
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
-    use crate::driver::Bell;
+    use crate::sync::Bell;
 
     const LIMITS: BufferLimits =
         BufferLimits { large_bytes: 8192, large_max: 2, small_bytes: 4096, small_max: 1 };

@@ -1,11 +1,12 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use xferd_os::net::{Listener, Socket};
 
+use crate::sync::Bell;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::{BufferLimits, BufferPool, Done, Job, ListenerRef, Op, SockRef, Token};
 
 /// Bytes that one operation moves in one turn at most, so that one flow cannot starve the rest.
@@ -135,14 +136,6 @@ pub enum Wait {
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<Wake>);
 
-/// What a driver hears while it waits.
-#[derive(Debug)]
-pub(crate) enum Bell {
-    Mio(mio::Waker),
-    #[cfg(target_os = "linux")]
-    Event(Arc<xferd_os::Bell>),
-}
-
 #[derive(Debug)]
 struct Wake {
     bell: Bell,
@@ -159,17 +152,57 @@ impl Waker {
     pub fn wake(&self) {
         if !self.0.rung.swap(true, Ordering::SeqCst) {
             // Writing to an eventfd or a kqueue of our own fails only if its counter is full: then it is rung already.
-            let _ = match &self.0.bell {
-                Bell::Mio(waker) => waker.wake(),
-                #[cfg(target_os = "linux")]
-                Bell::Event(bell) => bell.ring(),
-            };
+            let _ = self.0.bell.wake();
         }
     }
 
     /// To be called when the bell was heard, before looking for the reason.
     pub(crate) fn heard(&self) {
-        self.0.rung.store(false, Ordering::SeqCst);
+        // Swapped, not stored: whoever found it rung already, and so did not ring, is seen with all that came before.
+        self.0.rung.swap(false, Ordering::SeqCst);
+    }
+}
+
+#[cfg(loom)]
+impl Waker {
+    /// The waker of a driver that does nothing else.
+    pub fn model() -> Waker {
+        Waker::new(Bell::default())
+    }
+
+    /// That driver's turn.
+    pub fn turn(&self) {
+        self.0.bell.wait();
+        self.heard();
+    }
+}
+
+#[cfg(test)]
+#[cfg(loom)]
+mod models {
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::SegQueue;
+
+    #[test]
+    fn wakes_merge_and_none_is_lost() {
+        loom::model(|| {
+            let waker = Waker::model();
+            let reasons = Arc::new(SegQueue::new());
+            for _ in 0..2 {
+                let (waker, reasons) = (waker.clone(), reasons.clone());
+                thread::spawn(move || {
+                    reasons.push(());
+                    waker.wake();
+                });
+            }
+            let mut found = 0;
+            while found < 2 {
+                waker.turn();
+                found += std::iter::from_fn(|| reasons.pop()).count();
+            }
+        });
     }
 }
 

@@ -6,27 +6,34 @@
 //! here.
 
 #![deny(unsafe_code)]
+// Models run what drivers use, and no driver.
+#![cfg_attr(loom, allow(dead_code, missing_docs))]
 
+#[cfg(not(loom))]
 mod backend;
 mod buffer;
 mod chores;
 mod driver;
+#[cfg(not(loom))]
 mod mio_driver;
 mod op;
 mod receive;
+pub mod sync;
 mod timers;
 mod transmit;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(loom)))]
 mod uring_driver;
 mod workers;
 
+#[cfg(not(loom))]
 pub use backend::{AnyDriver, BACKEND_VARIABLE, Backend, Chosen, Drivers};
 pub use buffer::{BufferLimits, BufferPool, PAGE_BYTES, PoolBuf};
 pub use chores::OWN_WORK_PER_TURN_MAX;
 pub use driver::{BYTES_PER_TURN_MAX, Driver, LISTENERS_MAX, Limits, Wait, Waker};
+#[cfg(not(loom))]
 pub use mio_driver::MioDriver;
 pub use op::{Carried, Done, FileRef, Job, ListenerRef, Op, SendBuf, SockRef, Token};
 pub use timers::{TimerId, Timers};
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(loom)))]
 pub use uring_driver::UringDriver;
 pub use workers::WorkerPool;

@@ -22,9 +22,9 @@ use xferd_os::net::{Listener, Socket};
 use self::stream::Stream;
 use crate::buffer::BufferSize;
 use crate::chores::Chores;
-use crate::driver::Bell;
 use crate::op::Key;
 use crate::receive::Receive;
+use crate::sync::Bell;
 use crate::transmit::Transmit;
 use crate::workers::Work;
 use crate::{

@@ -24,9 +24,9 @@ use self::ring::{Entries, FlightId, Freight, Landing, Request, Ring};
 use self::stream::{Phase, Sending, Stream, Way};
 use crate::buffer::BufferSize;
 use crate::chores::Chores;
-use crate::driver::Bell;
 use crate::op::Key;
 use crate::receive::Receive;
+use crate::sync::Bell;
 use crate::transmit::Transmit;
 use crate::workers::Work;
 use crate::{

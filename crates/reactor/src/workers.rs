@@ -4,13 +4,13 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam_queue::{ArrayQueue, SegQueue};
 use xferd_os::Sink;
 
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use crate::sync::{ArrayQueue, Condvar, Mutex, MutexGuard, SegQueue};
 use crate::{Carried, Done, Job, PoolBuf, Token, Waker};
 
 /// Operations that wait for a worker, over all drivers that share a pool. Past it they wait in their driver.
@@ -20,7 +20,7 @@ pub(crate) const WORK_QUEUE_MAX: usize = 256;
 ///
 /// Dropping the last reference lets the threads finish what is queued, and joins them.
 pub struct WorkerPool<J: Job> {
-    shared: Arc<Shared<J>>,
+    errands: Arc<Errands<Errand<J>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -37,42 +37,25 @@ impl<J: Job> WorkerPool<J> {
                 "a worker pool needs at least one thread",
             ));
         }
-        let shared = Arc::new(Shared {
-            queue: ArrayQueue::new(WORK_QUEUE_MAX),
-            idle: AtomicUsize::new(0),
-            closing: AtomicBool::new(false),
-            door: Mutex::new(()),
-            bell: Condvar::new(),
-        });
-        let mut pool = WorkerPool { shared, threads: Vec::with_capacity(threads) };
+        let errands = Arc::new(Errands::new(WORK_QUEUE_MAX));
+        let mut pool = WorkerPool { errands, threads: Vec::with_capacity(threads) };
         for number in 0..threads {
-            let shared = Arc::clone(&pool.shared);
+            let errands = Arc::clone(&pool.errands);
             let thread = std::thread::Builder::new().name(format!("xferd-worker-{number}"));
-            pool.threads.push(thread.spawn(move || shared.serve())?);
+            pool.threads.push(thread.spawn(move || serve(&errands))?);
         }
         Ok(Arc::new(pool))
     }
 
     /// Queues work; it comes back if the queue is full.
     pub(crate) fn push(&self, errand: Errand<J>) -> Result<(), Errand<J>> {
-        self.shared.queue.push(errand)?;
-        // Pairs with the fence in `next`: either the worker sees the errand, or this sees that it is idle.
-        fence(Ordering::SeqCst);
-        if self.shared.idle.load(Ordering::Relaxed) > 0 {
-            let _door = self.shared.door();
-            self.shared.bell.notify_one();
-        }
-        Ok(())
+        self.errands.push(errand)
     }
 }
 
 impl<J: Job> Drop for WorkerPool<J> {
     fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::SeqCst);
-        {
-            let _door = self.shared.door();
-            self.shared.bell.notify_all();
-        }
+        self.errands.close();
         for thread in self.threads.drain(..) {
             // Panics of jobs are caught; a worker that died otherwise has said so on stderr.
             let _ = thread.join();
@@ -150,8 +133,15 @@ impl<J> Mailbox<J> {
     }
 }
 
-struct Shared<J> {
-    queue: ArrayQueue<Errand<J>>,
+fn serve<J: Job>(errands: &Errands<Errand<J>>) {
+    while let Some(Errand { token, work, mailbox }) = errands.next() {
+        mailbox.deliver(work.perform(token));
+    }
+}
+
+/// Errands that wait for workers, and workers that wait for errands.
+struct Errands<T> {
+    queue: ArrayQueue<T>,
     idle: AtomicUsize,
     closing: AtomicBool,
     /// Guards nothing but the moment between looking for work and waiting for it.
@@ -159,15 +149,38 @@ struct Shared<J> {
     bell: Condvar,
 }
 
-impl<J: Job> Shared<J> {
-    fn serve(&self) {
-        while let Some(Errand { token, work, mailbox }) = self.next() {
-            mailbox.deliver(work.perform(token));
+impl<T> Errands<T> {
+    fn new(max: usize) -> Errands<T> {
+        Errands {
+            queue: ArrayQueue::new(max),
+            idle: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            door: Mutex::new(()),
+            bell: Condvar::new(),
         }
     }
 
+    /// Queues an errand; it comes back if the queue is full.
+    fn push(&self, errand: T) -> Result<(), T> {
+        self.queue.push(errand)?;
+        // Pairs with the fence in `next`: either the worker sees the errand, or this sees that it is idle.
+        fence(Ordering::SeqCst);
+        if self.idle.load(Ordering::Relaxed) > 0 {
+            let _door = self.door();
+            self.bell.notify_one();
+        }
+        Ok(())
+    }
+
+    /// There will be no more.
+    fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        let _door = self.door();
+        self.bell.notify_all();
+    }
+
     /// The next errand, or `None` once the pool closes and the queue is empty.
-    fn next(&self) -> Option<Errand<J>> {
+    fn next(&self) -> Option<T> {
         if let Some(errand) = self.queue.pop() {
             return Some(errand);
         }
@@ -204,11 +217,84 @@ fn panicked(panic: &(dyn Any + Send)) -> io::Error {
 }
 
 #[cfg(test)]
+#[cfg(loom)]
+mod models {
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn an_errand_wakes_a_worker_however_it_comes_between_looking_and_waiting() {
+        loom::model(|| {
+            let errands = Arc::new(Errands::new(2));
+            let worker = {
+                let errands = errands.clone();
+                thread::spawn(move || errands.next())
+            };
+            errands.push(7).unwrap();
+            assert_eq!(worker.join().unwrap(), Some(7));
+        });
+    }
+
+    #[test]
+    fn two_errands_wake_two_workers() {
+        loom::model(|| {
+            let errands = Arc::new(Errands::new(2));
+            let workers = [(); 2].map(|()| {
+                let errands = errands.clone();
+                thread::spawn(move || errands.next())
+            });
+            errands.push(7).unwrap();
+            errands.push(7).unwrap();
+            for worker in workers {
+                assert_eq!(worker.join().unwrap(), Some(7));
+            }
+        });
+    }
+
+    #[test]
+    fn a_pool_that_closes_ends_its_workers_and_none_before_the_last_errand() {
+        loom::model(|| {
+            let errands = Arc::new(Errands::new(2));
+            let worker = {
+                let errands = errands.clone();
+                thread::spawn(move || std::iter::from_fn(|| errands.next()).count())
+            };
+            errands.push(7).unwrap();
+            errands.push(7).unwrap();
+            errands.close();
+            assert_eq!(worker.join().unwrap(), 2);
+        });
+    }
+
+    #[test]
+    fn what_a_worker_has_done_is_found_by_the_turn_that_it_wakes() {
+        loom::model(|| {
+            let waker = Waker::model();
+            let mailbox = Arc::new(Mailbox::new(waker.clone()));
+            for slot in 0..2 {
+                let mailbox: Arc<Mailbox<()>> = mailbox.clone();
+                thread::spawn(move || {
+                    let token = Token { slot, generation: 0 };
+                    mailbox.deliver(Done { token, result: Ok(0), carried: Carried::Nothing });
+                });
+            }
+            let mut found = 0;
+            while found < 2 {
+                waker.turn();
+                found += std::iter::from_fn(|| mailbox.take()).count();
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::driver::Bell;
+    use crate::sync::Bell;
 
     struct Gated(mpsc::Receiver<()>);
 
@@ -237,7 +323,7 @@ mod tests {
             Errand { token, work: Work::Run(Gated(opened)), mailbox: Arc::clone(&mailbox) }
         };
         pool.push(errand()).ok().unwrap();
-        while !pool.shared.queue.is_empty() {
+        while !pool.errands.queue.is_empty() {
             std::thread::yield_now();
         }
         for _ in 0..WORK_QUEUE_MAX {

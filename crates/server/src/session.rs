@@ -376,6 +376,12 @@ impl ServerSession {
             && self.waiting.is_empty()
     }
 
+    /// Files that have a staging file, or are about to.
+    fn arriving(&self) -> usize {
+        let attaching = self.waiting.values().filter(|waiting| matches!(waiting, Waiting::Attaching { .. }));
+        self.puts.len() + self.attached.len() + attaching.count()
+    }
+
     /// Closes once everything that a peer asked for before it ended its stream is answered.
     fn close_if_done(&mut self, effects: &mut Fx) {
         if self.phase == Phase::Ending && self.is_quiet() {
@@ -534,7 +540,7 @@ impl ServerSession {
     }
 
     fn on_put(&mut self, request: u32, put: Put, effects: &mut Fx) {
-        if self.puts.len() + self.attached.len() >= PUTS_ARRIVING_MAX {
+        if self.arriving() >= PUTS_ARRIVING_MAX {
             let message =
                 format!("{}: more than {PUTS_ARRIVING_MAX} files side by side on one connection", put.path);
             self.answer_failure(request, Some(put.path), Failure::new(ErrorCode::Limit, message), effects);
@@ -556,7 +562,7 @@ impl ServerSession {
     }
 
     fn on_attach(&mut self, request: u32, id: TransferId, effects: &mut Fx) {
-        if self.puts.len() + self.attached.len() >= PUTS_ARRIVING_MAX {
+        if self.arriving() >= PUTS_ARRIVING_MAX {
             let message = format!("more than {PUTS_ARRIVING_MAX} files side by side on one connection");
             return self.answer_failure(request, None, Failure::new(ErrorCode::Limit, message), effects);
         }
@@ -1078,5 +1084,7 @@ fn push_entry(request: u32, entries: &mut Entries, entry: Entry, effects: &mut F
     }
 }
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -116,6 +116,12 @@ impl Transfers {
         self.attach_to(transfer)
     }
 
+    /// How many there are.
+    #[cfg(fuzzing)]
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.open).len()
+    }
+
     /// Attaches a request to a transfer that is open, and stays so meanwhile.
     fn attach_to(self: &Arc<Self>, transfer: &Arc<Transfer>) -> Result<Attachment, Failure> {
         let mut state = lock(&transfer.state);

@@ -98,9 +98,17 @@ impl Recorded {
     /// Reads what the journal of the staging file `staging` says. `None` if there is none that is whole enough, or it is about
     /// another file or another version of its source.
     pub(crate) fn read(dir: &Dir, staging: &str, file_name: &str, version: &SourceVersion) -> Option<Self> {
-        let bytes = read(dir, staging)?;
+        Self::parse(&read(dir, staging)?, file_name, version, boot_id())
+    }
+
+    /// The same of the bytes of a journal, in the run `this_boot` of the machine.
+    pub(crate) fn parse(
+        bytes: &[u8],
+        file_name: &str,
+        version: &SourceVersion,
+        this_boot: Option<[u8; 16]>,
+    ) -> Option<Self> {
         let (header, records) = bytes.split_at_checked(HEADER_BYTES)?;
-        let this_boot = boot_id();
         let same_boot = this_boot.is_some() && header == encode_header(file_name, version, this_boot);
         let written_in = header.get(48..64)?.try_into().ok()?;
         if !same_boot && header != encode_header(file_name, version, Some(written_in)) {
@@ -315,6 +323,20 @@ fn record_check(run: Run, header_check: u64) -> u64 {
 
 fn crc64(bytes: &[u8]) -> u64 {
     Runs::crc64(&digest_of(DigestAlgorithm::Crc64Nvme, bytes))
+}
+
+/// The bytes of a journal with these records, which need not make sense.
+#[cfg(fuzzing)]
+pub(crate) fn encode(
+    file_name: &str,
+    version: &SourceVersion,
+    boot: Option<[u8; 16]>,
+    records: &[Run],
+) -> Vec<u8> {
+    let mut bytes = encode_header(file_name, version, boot);
+    let check = header_check(&bytes);
+    records.iter().for_each(|run| bytes.extend_from_slice(&encode_record(*run, check)));
+    bytes
 }
 
 /// The bytes of a journal as they would be, had it been written before the machine was last started.

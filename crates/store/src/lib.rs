@@ -28,6 +28,8 @@
 mod attributes;
 mod digest;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod journal;
 mod listing;
 mod many;

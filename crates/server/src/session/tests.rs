@@ -340,6 +340,35 @@ fn nothing_is_read_while_as_many_requests_wait_as_may() {
     assert_eq!(stage.client.ended.len(), REQUESTS_WAITING_MAX + 1);
 }
 
+/// Shared ones are announced faster than they are made.
+#[test]
+fn no_more_files_arrive_side_by_side_than_may_though_all_are_announced_at_once() {
+    let mut dice = Dice(1);
+    for count in [PUTS_ARRIVING_MAX, PUTS_ARRIVING_MAX + 1] {
+        let mut stage = Stage::new();
+        for request in 1..=count as u32 {
+            stage.client.open.insert(request);
+            stage.say(
+                request,
+                &Frame::Put(Put {
+                    path: RemotePath::parse("new").unwrap(),
+                    size: Some(100),
+                    sharing: Sharing::Shared,
+                    durable: false,
+                    digest: DigestAlgorithm::Crc64Nvme,
+                    mode: 0o644,
+                    mtime: Mtime { seconds: 0, nanoseconds: 0 },
+                    identity: Identity::default(),
+                }),
+            );
+        }
+        while stage.step(0, &mut dice) {}
+        stage.settle(&mut dice);
+        assert_eq!(stage.session.attached.len(), PUTS_ARRIVING_MAX);
+        assert_eq!(stage.client.ended.len(), count - PUTS_ARRIVING_MAX);
+    }
+}
+
 #[test]
 fn nothing_is_read_while_as_many_puts_wait_to_be_stored_as_may() {
     let mut dice = Dice(1);

@@ -7,7 +7,8 @@ use std::thread;
 use std::{io::Read, io::Write};
 
 use super::*;
-use crate::driver::{Bell, Waker};
+use crate::Waker;
+use crate::sync::Bell;
 use crate::{BufferLimits, BufferPool};
 
 const SMALL: Entries = Entries { submissions: 2, completions: 4, buffers: 4 };

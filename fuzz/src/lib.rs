@@ -1,0 +1,16 @@
+//! What is fuzzed: each target is a function from bytes, which panics if something is not as it must be.
+//!
+//! `fuzz_targets/` lets libFuzzer call them, `tests/corpus.rs` replays the inputs that were kept.
+#![forbid(unsafe_code)]
+
+mod client;
+mod input;
+mod journal;
+mod place;
+mod server;
+mod wire;
+
+pub use client::client;
+pub use journal::journal;
+pub use server::server;
+pub use wire::{frame, hello, path, wire_decode};
