@@ -1,6 +1,7 @@
 // `npm run crash-matrix`: each call by which a server touches the disk while something is pushed with --fsync, one at a time: the
 // server killed before and after it, and the call failed by EIO and ENOSPC. Which calls there are is seen in a run without faults.
-// `--sample N` takes N of all the cases, chosen by the seed; `--jobs N` has so many under way at a time.
+// `--call NAME` takes the cases of one call, `--sample N` takes N of all, chosen by the seed; `--jobs N` has so many under way at a
+// time.
 import { copyFileSync, cpSync, mkdirSync, rmSync, statSync, utimesSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -31,7 +32,10 @@ const TRIES = 4
 const NOTICE_MS_MAX = 20_000
 /** A checkpoint of the journal is made every 64 MiB. */
 const PAST_A_CHECKPOINT_BYTES = 68_000_000
-const SYNCS = /^(?:fsync|fdatasync|sync_file_range|syncfs)$/
+/** A header, a checkpoint and two records (crates/store/src/journal.rs). */
+const JOURNAL_BEGUN_BYTES = 512 + 3 * 32
+/** A sync of what has come of a file that can be resumed; neither of its journal nor of a folder. */
+const SYNC_OF_CONTENT = /^f(?:data)?sync\(\d+<.*\/\.xferd-[0-9a-f]{16}>\)/
 
 /** What a failure may be called, by what was done. */
 const FITTING = {
@@ -51,7 +55,7 @@ const SCENARIOS = {
   'a file': scenario(file('plain', 3_000_000)),
   'a file that replaces another': scenario(file('replacing', 2_000_000), { old: ['d/replacing'] }),
   'a file that can be resumed': scenario(file('resumable', PAST_A_CHECKPOINT_BYTES), { resume: true }),
-  'a file that is gone on with': scenario(file('resumed', PAST_A_CHECKPOINT_BYTES), {
+  'a file that is gone on with': scenario(file('resumed', 34_000_000), {
     resume: true,
     begun: true,
     writePath: 'uncached',
@@ -59,7 +63,7 @@ const SCENARIOS = {
   'a tree of small files': scenario(TREE, { old: ['d/tree/0/1', 'd/tree/2/0'] }),
 }
 
-const settings = options({ sample: 0, jobs: 2 })
+const settings = options({ sample: 0, call: '', jobs: 2 })
 const reason = untraceable()
 if (reason) skip(NAME, reason)
 
@@ -69,10 +73,11 @@ await report(NAME, settings, async (tally, told) => {
     if (scenario.begun) scenario.template = await cutOff(scenario)
     const calls = await callsOf(scenario)
     told(`${name}: ${calls.length} calls`)
-    for (const call of calls)
+    // A descriptor is closed even if that reports an error; one that is injected would leave it open.
+    for (const call of calls.filter(({ call }) => ['', call].includes(settings.call)))
       for (const fault of Object.keys(INJECTIONS))
-        // A descriptor is closed even if that reports an error; one that is injected would leave it open.
-        if (call.call !== 'close' || fault.startsWith('killed')) cases.push({ name, scenario, fault, ...call })
+        if (call.call !== 'close' || fault.startsWith('killed'))
+          cases.push({ name, scenario, fault, ...call })
   }
   const chosen = settings.sample > 0 ? new Choices(settings.seed).some(cases, settings.sample) : cases
   const byCall = {}
@@ -97,7 +102,8 @@ async function callsOf(scenario) {
   const tracing = await trace(server, `${root}.log`)
   const outcome = await push(scenario, server)
   if (outcome.error) throw outcome.error
-  if (scenario.begun && outcome.receipt.resumedBytes === 0) { console.error('NOTHING RESUMED', root, scenario.template); process.kill(process.pid, 'SIGSTOP') }
+  if (scenario.begun && outcome.receipt.resumedBytes === 0)
+    throw new Error('nothing of what was cut off is gone on with')
   const calls = await tracing.calls()
   await kill(server)
   discardRoot(root)
@@ -118,7 +124,8 @@ async function survive({ name, scenario, fault, call, nth }, tally) {
   const outcome = await push(scenario, server)
   const seen = (await tracing.calls()).find((it) => it.call === call && it.nth === nth)
   // What is of use to nobody else is no case: a descriptor that is none of the root's.
-  const hit = seen?.line.includes(root) && isHit(seen.line, fault) && hasEnded(server) === fault.startsWith('killed')
+  const hit =
+    seen?.line.includes(root) && isHit(seen.line, fault) && hasEnded(server) === fault.startsWith('killed')
   await kill(server)
   if (hit) {
     const row = `${fault}, ${name}`
@@ -126,7 +133,7 @@ async function survive({ name, scenario, fault, call, nth }, tally) {
     tally.count(row)
     checkNames(scenario, root, before, outcome, check)
     if (outcome.error) check('failures', misfit(outcome.error, FITTING[fault]))
-    await checkRestart(scenario, root, check, fault.startsWith('E') && SYNCS.test(call))
+    await checkRestart(scenario, root, check, fault.startsWith('E') && SYNC_OF_CONTENT.test(seen.line))
   }
   discardRoot(root)
   return hit === true
@@ -143,8 +150,12 @@ function isHit(line, fault) {
 function checkNames({ pairs }, root, before, { acknowledged }, check) {
   for (const { path, content } of pairs) {
     const now = contentOf(join(root, path))
-    check('names', now !== before[path] && now !== content && `${path} is neither what it was nor what was sent`)
-    if (acknowledged(path)) check('acknowledged', now !== content && `${path} was acknowledged and is not there`)
+    check(
+      'names',
+      now !== before[path] && now !== content && `${path} is neither what it was nor what was sent`,
+    )
+    if (acknowledged(path))
+      check('acknowledged', now !== content && `${path} was acknowledged and is not there`)
   }
 }
 
@@ -166,7 +177,9 @@ async function checkRestart(scenario, root, check, syncFailed) {
 
 function misfit(error, fitting) {
   const codes = error.receipt?.failures.map((failure) => failure.error.code) ?? []
-  const wrong = [...codes, ...(error.code === 'PARTIAL' ? [] : [error.code])].find((code) => !fitting.includes(code))
+  const wrong = [...codes, ...(error.code === 'PARTIAL' ? [] : [error.code])].find(
+    (code) => !fitting.includes(code),
+  )
   return wrong && `${wrong}: ${error.message}`
 }
 
@@ -227,15 +240,20 @@ async function rootFor({ old, template }) {
   return root
 }
 
-/** What a server leaves that is killed in the middle of the scenario. */
+/** What a server leaves that is killed in the middle of the scenario: with some of it in its journal, whatever came at a time. */
 async function cutOff(scenario) {
-  const root = await rootFor(scenario)
-  const server = await startTraced(root, { writePath: 'cached' })
-  const tracing = await trace(server, `${root}.log`, { call: 'pwrite64', nth: 30, fault: 'killed before' })
-  await push(scenario, server)
-  await tracing.calls()
-  if (stagingBelow(root).length !== 2) throw new Error(`a file cut off leaves ${stagingBelow(root)}`)
-  return root
+  for (let nth = 16; ; nth += 8) {
+    const root = await rootFor(scenario)
+    const server = await startTraced(root, { writePath: 'cached' })
+    const tracing = await trace(server, `${root}.log`, { call: 'pwrite64', nth, fault: 'killed before' })
+    const { receipt } = await push(scenario, server)
+    await tracing.calls()
+    await kill(server)
+    if (receipt) throw new Error('a push that was to be cut off is through')
+    const [, journal] = stagingBelow(root)
+    if (journal && statSync(join(root, journal)).size >= JOURNAL_BEGUN_BYTES) return root
+    discardRoot(root)
+  }
 }
 
 function discardRoot(root) {
@@ -254,7 +272,8 @@ function file(name, bytes) {
 function tree(name, folders, files) {
   for (let at = 0; at < folders; at++) {
     mkdirSync(join(sources, name, `${at}`), { recursive: true })
-    for (let it = 0; it < files; it++) writeBytes(join(sources, name, `${at}`, `${it}`), it * 20_000, `${at}-${it}`)
+    for (let it = 0; it < files; it++)
+      writeBytes(join(sources, name, `${at}`, `${it}`), it * 20_000, `${at}-${it}`)
   }
   return join(sources, name)
 }

@@ -218,18 +218,18 @@ export class Tally {
   }
 }
 
-/** The command line of a run: `--json`, `--seed`, and numbers that are called `names`. */
+/** The command line of a run: `--json`, `--seed`, and what `defaults` names, each a whole number or a text as its default is. */
 export function options(defaults) {
-  const numbers = { seed: Math.floor(Math.random() * 2 ** 32), ...defaults }
-  const flags = Object.fromEntries(Object.keys(numbers).map((name) => [name, { type: 'string' }]))
+  const settings = { seed: Math.floor(Math.random() * 2 ** 32), ...defaults }
+  const flags = Object.fromEntries(Object.keys(settings).map((name) => [name, { type: 'string' }]))
   const { values } = parseArgs({ options: { json: { type: 'boolean' }, ...flags } })
-  for (const name of Object.keys(numbers)) {
-    if (values[name] === undefined) continue
-    numbers[name] = Number(values[name])
-    if (!Number.isSafeInteger(numbers[name]) || numbers[name] < 0)
-      throw new Error(`--${name} is a whole number, not ${values[name]}`)
+  for (const [name, byDefault] of Object.entries(settings)) {
+    const value = values[name] ?? byDefault
+    settings[name] = typeof byDefault === 'number' ? Number(value) : value
+    if (typeof byDefault === 'number' && !(Number.isSafeInteger(settings[name]) && settings[name] >= 0))
+      throw new Error(`--${name} is a whole number, not ${value}`)
   }
-  return { json: values.json ?? false, ...numbers }
+  return { json: values.json ?? false, ...settings }
 }
 
 /** Runs `body` with a tally, prints what came of it, and ends the process: with 1 if a promise was broken. */
@@ -238,10 +238,18 @@ export async function report(name, settings, body) {
   const startMs = performance.now()
   const told = (line) => void process.stderr.write(`${name}: ${line}\n`)
   const tally = new Tally(told)
-  told(Object.entries(chosen).map(([flag, value]) => `--${flag} ${value}`).join(' '))
+  const flags = Object.entries(chosen).filter(([, value]) => value !== '')
+  told(flags.map(([flag, value]) => `--${flag} ${value}`).join(' '))
   const figures = await body(tally, told)
   const seconds = Math.round((performance.now() - startMs) / 100) / 10
-  const summary = { run: name, ...chosen, seconds, ...figures, rows: tally.rows, violations: tally.violations }
+  const summary = {
+    run: name,
+    ...chosen,
+    seconds,
+    ...figures,
+    rows: tally.rows,
+    violations: tally.violations,
+  }
   console.log(json ? JSON.stringify(summary) : readable(summary))
   process.exit(tally.violations.length === 0 ? 0 : 1)
 }
@@ -271,7 +279,8 @@ function readable({ run, rows, violations, ...figures }) {
   const lines = Object.entries(figures).map(([name, value]) => `${name}: ${JSON.stringify(value)}`)
   const table = [['', 'cases', ...Object.keys(PROMISES)], ...cellsOf(rows)]
   const widths = table[0].map((_, column) => Math.max(...table.map((row) => row[column].length)))
-  const aligned = (cell, column) => (column === 0 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]))
+  const aligned = (cell, column) =>
+    column === 0 ? cell.padEnd(widths[column]) : cell.padStart(widths[column])
   return [
     ...lines,
     '',

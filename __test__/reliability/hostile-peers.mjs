@@ -7,7 +7,17 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect } from 'xferd'
-import { contentOf, ended, filesBelow, folder, hasEnded, options, report, start, writeBytes } from './harness.mjs'
+import {
+  contentOf,
+  ended,
+  filesBelow,
+  folder,
+  hasEnded,
+  options,
+  report,
+  start,
+  writeBytes,
+} from './harness.mjs'
 
 const MIB = 1 << 20
 const ALLOWED_MIB = 96
@@ -26,17 +36,23 @@ await report('hostile-peers', settings, async (tally, told) => {
   const root = folder()
   mkdirSync(join(root, 'served/small'), { recursive: true })
   writeBytes(join(root, 'served/large'), 100_000_000, 'large')
-  for (let file = 0; file < 10; file++) writeBytes(join(root, `served/small/${file}`), 64 << 10, `small-${file}`)
+  for (let file = 0; file < 10; file++)
+    writeBytes(join(root, `served/small/${file}`), 64 << 10, `small-${file}`)
   mkdirSync(join(root, 'served/many'))
-  for (let file = 0; file < 5000; file++) writeFileSync(join(root, `served/many/a-rather-long-name-${'x'.repeat(150)}-${file}`), '')
+  for (let file = 0; file < 5000; file++)
+    writeFileSync(join(root, `served/many/a-rather-long-name-${'x'.repeat(150)}-${file}`), '')
   mkdirSync(join(here, 'tree'))
-  for (let file = 0; file < 100; file++) writeBytes(join(here, `tree/${file}`), 5000 * (file % 20), `tree-${file}`)
+  for (let file = 0; file < 100; file++)
+    writeBytes(join(here, `tree/${file}`), 5000 * (file % 20), `tree-${file}`)
   writeBytes(join(here, 'large'), 20_000_000, 'honest')
 
   const { writers, readers, silent, announcers } = settings
   const cgroup = makeCgroup()
   const server = startServer(cgroup, root, writers + readers + silent + announcers + 100)
-  const [address] = await Promise.race([once(createInterface({ input: server.stdout }), 'line'), once(server, 'exit')])
+  const [address] = await Promise.race([
+    once(createInterface({ input: server.stdout }), 'line'),
+    once(server, 'exit'),
+  ])
   if (hasEnded(server)) throw new Error(`the server ended: ${server.complaints}`)
   const memory = cgroup ? cgroupMemory(cgroup) : residentMemory(server)
   // Started, a server has yet to load what it first needs.
@@ -45,13 +61,23 @@ await report('hostile-peers', settings, async (tally, told) => {
   const idle = memory.limit(ALLOWED_MIB * MIB)
   told(`${memory.name}, idle ${mib(idle)} MiB, ${ALLOWED_MIB} more allowed`)
 
-  const args = [join(import.meta.dirname, 'hostile.mjs'), new URL(address).port, writers, readers, silent, announcers]
+  const args = [
+    join(import.meta.dirname, 'hostile.mjs'),
+    new URL(address).port,
+    writers,
+    readers,
+    silent,
+    announcers,
+  ]
   const hostile = start(process.execPath, args.map(String), ['pipe', 'pipe', 'pipe'])
   const lines = createInterface({ input: hostile.stdout })[Symbol.asyncIterator]()
-  const crowd = JSON.parse((await lines.next()).value)
+  const { value: there } = await Promise.race([lines.next(), ended(server).then(() => ({}))])
+  const crowd = there === undefined ? {} : JSON.parse(there)
   told(`there: ${JSON.stringify(crowd)}; memory ${mib(memory.now())} MiB`)
-  for (const [kind, count] of Object.entries({ writers, readers, silent, announcers })) tally.count(kind, count)
-  for (let left = crowd.announcers; left >= 0; left--) if (left > 0 || announcers > 0) tally.check('announcers', 'failures', left > 0 && 'is not refused')
+  for (const [kind, count] of Object.entries({ writers, readers, silent, announcers }))
+    tally.count(kind, count)
+  for (let peer = 0; peer < announcers; peer++)
+    tally.check('announcers', 'failures', peer < crowd.announcers && 'it is not refused')
 
   const startMs = performance.now()
   const honest = await Promise.race([
@@ -62,13 +88,23 @@ await report('hostile-peers', settings, async (tally, told) => {
   const peak = memory.peak()
   for (const kind of ['writers', 'readers', 'silent', 'announcers']) {
     if (settings[kind] === 0) continue
-    tally.check(kind, 'bounded', hasEnded(server) && `the server was ended by ${server.signalCode ?? server.exitCode}`)
-    tally.check(kind, 'bounded', peak > idle + ALLOWED_MIB * MIB && `${mib(peak)} MiB in use, ${mib(idle)} when idle`)
+    tally.check(
+      kind,
+      'bounded',
+      hasEnded(server) && `the server was ended by ${server.signalCode ?? server.exitCode}`,
+    )
+    tally.check(
+      kind,
+      'bounded',
+      peak > idle + ALLOWED_MIB * MIB && `${mib(peak)} MiB in use, ${mib(idle)} when idle`,
+    )
     tally.check(kind, 'bounded', honest && `an honest client ${honest}`)
   }
   hostile.stdin.end()
   await ended(hostile)
-  const later = hasEnded(server) ? 'finds no server' : await exchange(address, here, 'later').catch((error) => error.message)
+  const later = hasEnded(server)
+    ? 'finds no server'
+    : await exchange(address, here, 'later').catch((error) => error.message)
   tally.check('after all of it', 'bounded', later && `an honest client ${later}`)
   tally.count('after all of it')
   const pressure = memory.pressure()
@@ -155,7 +191,9 @@ function cgroupMemory({ path }) {
 function residentMemory({ pid }) {
   const status = (name) => {
     try {
-      return Number(new RegExp(`${name}:\\s+(\\d+)`).exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024
+      return (
+        Number(new RegExp(`${name}:\\s+(\\d+)`).exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024
+      )
     } catch {
       return 0
     }

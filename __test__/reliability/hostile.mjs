@@ -36,7 +36,8 @@ const dripping = setInterval(() => {
   for (const peer of peers.writers) if (peer.writable) peer.write(Buffer.alloc(1))
 }, DRIP_MS)
 // What a server does about who announced too much needs a moment.
-for (let tries = 0; tries < 100 && peers.announcers.some(({ destroyed }) => !destroyed); tries++) await sleep(100)
+for (let tries = 0; tries < 100 && peers.announcers.some(({ destroyed }) => !destroyed); tries++)
+  await sleep(100)
 console.log(JSON.stringify(state()))
 process.stdin.resume()
 await once(process.stdin, 'end')
@@ -47,7 +48,10 @@ process.exit(0)
 /** How many of each kind still have their connection. */
 function state() {
   return Object.fromEntries(
-    Object.entries(peers).map(([kind, sockets]) => [kind, sockets.filter(({ destroyed }) => !destroyed).length]),
+    Object.entries(peers).map(([kind, sockets]) => [
+      kind,
+      sockets.filter(({ destroyed }) => !destroyed).length,
+    ]),
   )
 }
 

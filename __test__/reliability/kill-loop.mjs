@@ -1,7 +1,8 @@
 // `npm run kill-loop -- --rounds 200`: ten clients push with --resume, file after file, and in each round the server or one of them
 // is killed at a random moment and started again. What was acknowledged has to be there, whole.
-import { createInterface } from 'node:readline'
+
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   Choices,
@@ -78,7 +79,11 @@ class Pusher {
       const isThere = now !== undefined && possible.includes(now)
       const path = this.#pathOf(version)
       if (last !== undefined)
-        tally.check(fault, 'acknowledged', !isThere && `${path} is not version ${last}, nor one up to ${this.begun}`)
+        tally.check(
+          fault,
+          'acknowledged',
+          !isThere && `${path} is not version ${last}, nor one up to ${this.begun}`,
+        )
       tally.check(fault, 'names', now !== undefined && !isThere && `${path} is no version that was sent`)
     }
   }
@@ -96,11 +101,16 @@ await report('kill-loop', settings, async (tally, told) => {
   const choices = new Choices(settings.seed)
   const here = folder()
   const root = folder()
-  const sources = SOURCE_BYTES.map((bytes, index) => writeBytes(join(here, `${index}`), bytes, `${settings.seed}-${index}`))
+  const sources = SOURCE_BYTES.map((bytes, index) =>
+    writeBytes(join(here, `${index}`), bytes, `${settings.seed}-${index}`),
+  )
   const contents = sources.map(contentOf)
   let server = await startServer(root, '--port', '0')
   const { address } = server
-  const clients = Array.from({ length: settings.clients }, (_, index) => new Pusher(`client-${index}`, address, sources))
+  const clients = Array.from(
+    { length: settings.clients },
+    (_, index) => new Pusher(`client-${index}`, address, sources),
+  )
   for (const client of clients) client.start()
 
   const check = async (fault) => {
@@ -143,4 +153,3 @@ await report('kill-loop', settings, async (tally, told) => {
     resumed_bytes: sum(clients, 'resumedBytes'),
   }
 })
-

@@ -34,7 +34,9 @@ export function untraceable() {
  * `{ call, nth, fault }`. The calls are counted from now on.
  */
 export async function trace(server, log, injection) {
-  const fault = injection && [`--inject=${injection.call}:${INJECTIONS[injection.fault]}:when=${injection.nth}`]
+  const fault = injection && [
+    `--inject=${injection.call}:${INJECTIONS[injection.fault]}:when=${injection.nth}`,
+  ]
   // Paths of descriptors are shown, and no contents.
   const args = ['-y', '-s', '0', '-o', log, '-p', await reactorOf(server), ...(fault ?? [])]
   const strace = start('strace', args)

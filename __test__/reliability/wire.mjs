@@ -4,7 +4,15 @@ const MAGIC = Buffer.from([0x89, 0x58, 0x46, 0x45, 0x52, 0x0d, 0x0a, 0x1a])
 const ALGORITHMS = Buffer.from('\0\x01\x09crc64nvme', 'latin1')
 const CRC64NVME = 1
 const SIZED = 2
-export const OPCODES = { ping: 0x02, put: 0x10, extent: 0x11, get: 0x20, list: 0x30, stat: 0x32, optional: 0x80 }
+export const OPCODES = {
+  ping: 0x02,
+  put: 0x10,
+  extent: 0x11,
+  get: 0x20,
+  list: 0x30,
+  stat: 0x32,
+  optional: 0x80,
+}
 
 /** A hello of version 1, or one that announces another length of its body. */
 export function hello(bodyBytes = ALGORITHMS.length) {
