@@ -6,6 +6,7 @@ mod conn;
 mod disk;
 mod failure;
 mod flights;
+mod held;
 mod incoming;
 mod input;
 mod mailbox;

@@ -13,6 +13,7 @@ use xferd_reactor::{Carried, Done, Driver, LISTENERS_MAX, ListenerRef, Op, Timer
 
 use crate::conn::Conn;
 use crate::flights::{ConnKey, Flights, Kind};
+use crate::held::Held;
 use crate::mailbox::{Mailbox, Message};
 use crate::session::{End, Event, Session};
 use crate::work::Batch;
@@ -66,6 +67,8 @@ impl Load {
 pub struct Shard<S: Session, D: Driver<Batch<S::Outcome>>> {
     flights: Flights<S::Outcome, D>,
     conns: Slab<(u32, Conn<S>)>,
+    /// What they keep for their peers.
+    held: Held,
     generation: u32,
     connections_max: usize,
     mailbox: Mailbox<S>,
@@ -98,6 +101,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         Self {
             flights: Flights::new(driver),
             conns: Slab::new(),
+            held: Held::default(),
             generation: 0,
             connections_max,
             mailbox,
@@ -274,7 +278,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.conns.vacant_entry();
         let key = ConnKey { slot: entry.key(), generation: self.generation };
-        entry.insert((self.generation, Conn::new(key, session, now)));
+        entry.insert((self.generation, Conn::new(key, session, self.held.clone(), now)));
         if !std::mem::replace(&mut self.checking_silence, true) {
             self.alarms.set(now + SILENCE_CHECK, Alarm::CheckSilence);
         }

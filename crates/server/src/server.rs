@@ -146,6 +146,7 @@ impl Server {
             log: Log::default(),
             transfers: Arc::default(),
             open_files: Arc::default(),
+            room: Arc::default(),
         });
         let start_failed = |error: io::Error| Failure::io("cannot start the server's threads", &error);
         let pool = match config.workers {
