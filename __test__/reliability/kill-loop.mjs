@@ -1,6 +1,7 @@
 // `npm run kill-loop -- --rounds 200`: ten clients push with --resume, file after file, and in each round the server or one of them
 // is killed at a random moment and started again. What was acknowledged has to be there, whole.
 
+import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -21,7 +22,7 @@ import {
 import { ONE_OF_EACH, sourceOf, targetOf, versionsLike } from './versions.mjs'
 
 /** Kept in memory, sent as one stream, and sent in extents that can be gone on with. */
-const SOURCE_BYTES = [12_000_000, 20_000, 20_000_000, 600_000]
+const SOURCE_BYTES = [9_000_000, 20_000, 18_000_000, 600_000]
 /** Between the moment that all are at work and the kill. */
 const PAUSE_MS_MAX = 300
 /** What was told before something happened has been heard so long after it. */
@@ -35,11 +36,13 @@ class Pusher {
   #folder
   #address
   #sources
+  #seen = new Map()
   begun = -1
   acknowledged = -1
   acknowledgements = 0
   resumedBytes = 0
   failure
+  isAtWork = false
 
   constructor(folder, address, sources) {
     this.#folder = folder
@@ -49,6 +52,7 @@ class Pusher {
 
   /** Goes on with the version that was begun, if one was. */
   start() {
+    this.isAtWork = false
     const first = Math.max(this.begun, 0)
     const args = [this.#address, this.#folder, `${first}`, ...this.#sources]
     this.process = start(process.execPath, [join(import.meta.dirname, 'pusher.mjs'), ...args])
@@ -56,6 +60,7 @@ class Pusher {
   }
 
   #heard({ begun, acknowledged, resumedBytes, failed, code, message }) {
+    this.isAtWork = true
     if (begun !== undefined) this.begun = begun
     if (failed !== undefined) this.failure = `version ${failed}: ${code}: ${message}`
     if (acknowledged === undefined) return
@@ -67,7 +72,10 @@ class Pusher {
   /** What was acknowledged, as far as it was heard, and what was there after that. */
   state(root) {
     const acknowledged = this.acknowledged
-    return { acknowledged, found: ONE_OF_EACH.map((version) => contentOf(join(root, this.#pathOf(version)))) }
+    return {
+      acknowledged,
+      found: ONE_OF_EACH.map((version) => this.#contentOf(join(root, this.#pathOf(version)))),
+    }
   }
 
   /** Each of its names showed what was acknowledged last, or whole what was begun since. */
@@ -86,6 +94,17 @@ class Pusher {
         )
       tally.check(fault, 'names', now !== undefined && !isThere && `${path} is no version that was sent`)
     }
+  }
+
+  /** The content of a file, read unless it is the very file that was read before: the time of its last change can't be set back. */
+  #contentOf(path) {
+    const stats = statSync(path, { bigint: true, throwIfNoEntry: false })
+    const identity = stats && `${stats.ino} ${stats.size} ${stats.ctimeNs}`
+    const seen = this.#seen.get(path)
+    if (seen && seen.identity === identity) return seen.content
+    const content = contentOf(path)
+    this.#seen.set(path, { identity, content })
+    return content
   }
 
   #pathOf(version) {
@@ -138,6 +157,8 @@ await report('kill-loop', settings, async (tally, told) => {
 
   const after = 'after all of it'
   tally.count(after)
+  // One that was just started does not listen to signals yet.
+  await until(() => clients.every(({ isAtWork }) => isAtWork))
   for (const client of clients) client.process.kill('SIGTERM')
   const haveFinished = await until(() => clients.every((client) => hasEnded(client.process)), FINISH_MS_MAX)
   tally.check(after, 'restart', !haveFinished && 'a client does not come to an end')
