@@ -11,6 +11,7 @@ use xferd_store::Hasher;
 use xferd_wire::HEADER_BYTES;
 
 use crate::flights::{ConnKey, Flights, Kind};
+use crate::held::Held;
 use crate::input::Input;
 use crate::outbox::{Outbox, Sent};
 use crate::session::{Effect, Effects, End, Event, Session};
@@ -114,7 +115,8 @@ impl Intake {
 }
 
 impl<S: Session> Conn<S> {
-    pub(crate) fn new(key: ConnKey, session: S, now: Instant) -> Self {
+    /// What it keeps for its peer counts in `held`.
+    pub(crate) fn new(key: ConnKey, session: S, held: Held, now: Instant) -> Self {
         Self {
             key,
             session,
@@ -131,7 +133,7 @@ impl<S: Session> Conn<S> {
             discard: 0,
             after_extent: false,
             writes: 0,
-            outbox: Outbox::default(),
+            outbox: Outbox::new(held),
             works: Backlog::default(),
             working: false,
             deaf: false,
@@ -179,7 +181,7 @@ impl<S: Session> Conn<S> {
         if self.phase != Phase::Open {
             return;
         }
-        self.effects.queued_bytes = self.outbox.queued_bytes();
+        self.prepare_effects();
         self.session.on_event(event, &mut self.effects);
         self.apply();
     }
@@ -278,7 +280,7 @@ impl<S: Session> Conn<S> {
         match self.phase {
             Phase::Open => {
                 self.intake = None;
-                self.effects.queued_bytes = self.outbox.queued_bytes();
+                self.prepare_effects();
                 self.session.on_end(&mut self.effects);
                 self.apply();
             }
@@ -414,8 +416,8 @@ impl<S: Session> Conn<S> {
                     return;
                 }
             } else if self.takes_bytes() {
-                self.effects.queued_bytes = self.outbox.queued_bytes();
-                self.brimming = input.len() as u64 >= flights.small_bytes();
+                self.prepare_effects();
+                self.brimming = input.len() as u64 >= flights.small_bytes() && !self.effects.crowded;
                 let taken = self.session.on_bytes(&input, &mut self.effects);
                 debug_assert!(taken > 0, "a session that wants bytes takes some");
                 input.advance(taken);
@@ -513,6 +515,12 @@ impl<S: Session> Conn<S> {
         }
         self.working = true;
         flights.submit(self.key, Kind::Work, Op::Offload(self.works.next_batch()));
+    }
+
+    /// Tells the session what waits for its peer, and for all others.
+    fn prepare_effects(&mut self) {
+        self.effects.queued_bytes = self.outbox.queued_bytes();
+        self.effects.crowded = self.outbox.held().is_crowded();
     }
 
     fn apply(&mut self) {

@@ -8,6 +8,7 @@ mod failure;
 mod flights;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod held;
 mod incoming;
 mod input;
 mod lock;

@@ -5,7 +5,8 @@ use std::io;
 
 use xferd_reactor::{Op, SendBuf, SockRef};
 
-use crate::session::{Effects, SendSource};
+use crate::held::Held;
+use crate::session::SendSource;
 
 /// Bytes of zeros sent at a time to fill up an extent whose source ended early.
 const ZEROS_BYTES: u64 = 64 << 10;
@@ -25,6 +26,8 @@ pub(crate) struct Outbox {
     queued_bytes: u64,
     /// What of it is kept in memory: no file ranges.
     held_bytes: u64,
+    /// The same of all connections of the shard.
+    held: Held,
     /// It was above the high mark and has not been below the low one since.
     congested: bool,
 }
@@ -56,7 +59,25 @@ pub(crate) enum Sent {
     Broken(io::Error),
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.held.remove(self.held_bytes);
+    }
+}
+
 impl Outbox {
+    /// An empty one, whose bytes count in `held`.
+    pub(crate) fn new(held: Held) -> Self {
+        let mut outbox = Self::default();
+        outbox.held = held;
+        outbox
+    }
+
+    /// What is kept by all connections of the shard.
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
+    }
+
     pub(crate) fn queued_bytes(&self) -> u64 {
         self.queued_bytes
     }
@@ -75,12 +96,13 @@ impl Outbox {
     /// File ranges don't count by their bytes: they cost no memory, and whoever sends or gets a large file has to hear,
     /// and say, that it is not wanted any more.
     pub(crate) fn is_full(&self) -> bool {
-        self.held_bytes >= Effects::<()>::SEND_QUEUE_HIGH_BYTES || self.queue.len() >= PARTS_MAX
+        self.held_bytes >= self.held.high_bytes() || self.queue.len() >= PARTS_MAX
     }
 
     pub(crate) fn push_bytes(&mut self, bytes: Vec<u8>) {
-        self.count(bytes.len() as u64);
         self.held_bytes += bytes.len() as u64;
+        self.held.add(bytes.len() as u64);
+        self.count(bytes.len() as u64);
         if let Some(Outgoing::Bytes(last)) = self.queue.back_mut() {
             if last.len() + bytes.len() <= COALESCED_BYTES_MAX {
                 last.extend_from_slice(&bytes);
@@ -97,7 +119,7 @@ impl Outbox {
 
     fn count(&mut self, bytes: u64) {
         self.queued_bytes += bytes;
-        self.congested |= self.queued_bytes >= Effects::<()>::SEND_QUEUE_HIGH_BYTES;
+        self.congested |= self.queued_bytes >= self.held.high_bytes();
     }
 
     /// The next operation, if there is one and none is in flight.
@@ -142,7 +164,9 @@ impl Outbox {
         self.queued_bytes = self.queued_bytes.saturating_sub(moved);
         let (finished, sent) = match self.queue.front_mut() {
             Some(Outgoing::Begun(buf)) => {
-                self.held_bytes = self.held_bytes.saturating_sub(moved);
+                let moved = moved.min(self.held_bytes);
+                self.held_bytes -= moved;
+                self.held.remove(moved);
                 *buf = rest.filter(|rest| !rest.is_empty());
                 (buf.is_none(), Sent::Part)
             }
@@ -165,7 +189,7 @@ impl Outbox {
 
     /// Says once that it was congested and is not any more.
     pub(crate) fn has_drained(&mut self) -> bool {
-        let drained = self.congested && self.queued_bytes < Effects::<()>::SEND_QUEUE_LOW_BYTES;
+        let drained = self.congested && self.queued_bytes < self.held.low_bytes();
         self.congested &= !drained;
         drained
     }
@@ -188,6 +212,8 @@ mod tests {
     use xferd_reactor::{Driver, Limits, MioDriver};
 
     use super::*;
+    use crate::held::{CROWDED_BYTES, HELD_BYTES_MAX};
+    use crate::session::Effects;
     use crate::work::Batch;
 
     const HIGH: u64 = Effects::<()>::SEND_QUEUE_HIGH_BYTES;
@@ -291,6 +317,23 @@ mod tests {
         assert!(rig.outbox.is_full());
         rig.send(1);
         assert!(!rig.outbox.is_full());
+    }
+
+    #[test]
+    fn when_all_together_keep_much_each_is_full_with_less() {
+        let mut rig = Rig::new();
+        let mut other = Outbox::new(rig.outbox.held().clone());
+        rig.outbox.push_bytes(vec![0; CROWDED_BYTES as usize - 1]);
+        other.push_bytes(vec![0; (HELD_BYTES_MAX - CROWDED_BYTES) as usize]);
+        assert!(!rig.outbox.held().is_crowded());
+        rig.outbox.push_bytes(vec![0]);
+        assert!(rig.outbox.held().is_crowded() && rig.outbox.is_full());
+        rig.send((CROWDED_BYTES / 2) as u32 + 1);
+        assert!(!rig.outbox.is_full() && rig.outbox.has_drained());
+        drop(other);
+        assert!(!rig.outbox.held().is_crowded());
+        rig.send(u32::MAX);
+        assert_eq!(rig.outbox.held_bytes, 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use xferd_store::{Hasher, Store, WholeFile};
 use xferd_wire::Frame;
 
 use crate::disk::DiskOutcome;
+use crate::held::CROWDED_BYTES;
 use crate::work::{Put, Work};
 
 /// One connection's protocol, as a state machine that does no I/O.
@@ -195,11 +196,13 @@ pub struct Effects<O> {
     pub(crate) list: Vec<Effect<O>>,
     /// Bytes queued for the peer and not yet handed to the kernel, extents included.
     pub(crate) queued_bytes: u64,
+    /// So much is kept in memory for all peers together that each has to do with less.
+    pub(crate) crowded: bool,
 }
 
 impl<O> Default for Effects<O> {
     fn default() -> Self {
-        Self { list: Vec::new(), queued_bytes: 0 }
+        Self { list: Vec::new(), queued_bytes: 0, crowded: false }
     }
 }
 
@@ -212,7 +215,12 @@ impl<O> Effects<O> {
 
     /// Whether enough is queued for the peer. [`Event::Drained`] follows once it is not.
     pub fn is_congested(&self) -> bool {
-        self.queued_bytes >= Self::SEND_QUEUE_HIGH_BYTES
+        self.queued_bytes >= if self.crowded { CROWDED_BYTES } else { Self::SEND_QUEUE_HIGH_BYTES }
+    }
+
+    /// Whether so much is kept in memory for peers that have not read it that what can be sent from a file should be.
+    pub fn is_crowded(&self) -> bool {
+        self.crowded
     }
 
     /// Sends one frame.

@@ -13,6 +13,7 @@ use xferd_reactor::{Carried, Done, Driver, LISTENERS_MAX, ListenerRef, Op, Timer
 
 use crate::conn::Conn;
 use crate::flights::{ConnKey, Flights, Kind};
+use crate::held::Held;
 use crate::mailbox::{Mailbox, Message};
 use crate::session::{End, Event, Session};
 use crate::work::Batch;
@@ -67,6 +68,8 @@ impl Load {
 pub struct Shard<S: Session, D: Driver<Batch<S::Outcome>>> {
     flights: Flights<S::Outcome, D>,
     conns: Slab<(u32, Conn<S>)>,
+    /// What they keep for their peers.
+    held: Held,
     generation: u32,
     connections_max: usize,
     mailbox: Mailbox<S>,
@@ -104,6 +107,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         Self {
             flights: Flights::new(driver),
             conns: Slab::new(),
+            held: Held::default(),
             generation: 0,
             connections_max,
             mailbox,
@@ -282,7 +286,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.conns.vacant_entry();
         let key = ConnKey { slot: entry.key(), generation: self.generation };
-        entry.insert((self.generation, Conn::new(key, session, now)));
+        entry.insert((self.generation, Conn::new(key, session, self.held.clone(), now)));
         key
     }
 

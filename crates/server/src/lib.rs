@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod log;
+mod room;
 mod server;
 mod session;
 mod transfers;

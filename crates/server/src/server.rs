@@ -140,6 +140,7 @@ impl Server {
             log: Log::default(),
             transfers: Arc::default(),
             open_files: Arc::default(),
+            room: Arc::default(),
         });
         let start_failed = |error: io::Error| Failure::io("cannot start the server's threads", &error);
         // All may come to one reactor. Each has at most one receive, one send, one close, one batch of work and two

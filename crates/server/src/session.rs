@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xferd_engine::{
-    Content, DiskOutcome, Effects, End, Event, Failure, Incoming, OpenFiles, Opened, Outgoing, Progress,
-    Session, Wanted, send_small,
+    Content, DiskOutcome, Effects, End, Event, Failure, GATHERED_BYTES_MAX, Incoming, OpenFiles, Opened,
+    Outgoing, Progress, Session, Wanted, send_small,
 };
 use xferd_store::{FileAttributes, FileDigest, Listed, Listing, Staging, Store, StoreError};
 use xferd_wire::{
@@ -16,6 +16,7 @@ use xferd_wire::{
 };
 
 use crate::log::{HappeningKind, Log};
+use crate::room::{Room, Taken};
 use crate::transfers::{Attachment, Proven, Transfers};
 
 /// Files of one connection that may be arriving side by side, each with a staging file of its own.
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) transfers: Arc<Transfers>,
     pub(crate) open_files: Arc<OpenFiles>,
+    pub(crate) room: Arc<Room>,
 }
 
 /// One connection.
@@ -88,7 +90,7 @@ pub struct ServerSession {
     waiting: HashMap<u32, Waiting>,
     /// The large file that is being sent, and those behind it.
     sending: Option<(u32, Outgoing)>,
-    unsent: VecDeque<(u32, Opened)>,
+    unsent: VecDeque<(u32, Opened, Option<Taken>)>,
     /// The listing that is being read, and those behind it: each may keep some directories open.
     listing: Option<Reading>,
     unlisted: VecDeque<(u32, List)>,
@@ -122,6 +124,8 @@ struct Reading {
 struct Arriving {
     put: Put,
     incoming: Incoming,
+    /// What it takes while it is gathered.
+    _room: Option<Taken>,
 }
 
 /// A put on its way into the store.
@@ -172,7 +176,7 @@ pub enum ServerOutcome {
     /// An extent of a transfer counts.
     Recorded(Result<Have, Failure>),
     /// A file to be sent was opened.
-    Opened(Result<Opened, StoreError>),
+    Opened(Result<(Opened, Option<Taken>), StoreError>),
     /// The next part of a listing; an empty one is the end.
     Listed(Result<(Listing, Vec<Listed>), StoreError>),
     /// A slice more of a file is in its digest, which is there after the last.
@@ -551,14 +555,16 @@ impl ServerSession {
             self.waiting.insert(request, Waiting::Attaching { path: put.path.clone() });
             return effects.work(request, move || ServerOutcome::Attached(transfers.open(&store, put)));
         }
-        let gather = !self.puts.values().any(|arriving| arriving.incoming.is_gathered());
-        let store = self.shared.store.clone();
+        let may_gather = !self.puts.values().any(|arriving| arriving.incoming.is_gathered());
+        let small = put.size.filter(|&size| may_gather && size <= GATHERED_BYTES_MAX);
+        let room = small.and_then(|size| self.shared.room.take(size));
+        let (store, gather) = (self.shared.store.clone(), room.is_some());
         let mut incoming = Incoming::new(request, store, put.path.clone(), put.size, put.digest, gather);
         incoming.start(effects);
         if incoming.is_waiting() {
             self.staging = Some(request);
         }
-        self.puts.insert(request, Arriving { put, incoming });
+        self.puts.insert(request, Arriving { put, incoming, _room: room });
     }
 
     fn on_attach(&mut self, request: u32, id: TransferId, effects: &mut Fx) {
@@ -645,7 +651,7 @@ impl ServerSession {
             }
             return;
         }
-        let Some(Arriving { put, mut incoming }) = self.puts.remove(&request) else { return };
+        let Some(Arriving { put, mut incoming, .. }) = self.puts.remove(&request) else { return };
         let attributes = FileAttributes { mode: put.mode, mtime: put.mtime };
         let write_path = incoming.write_path();
         match incoming.commit(size, attributes, put.durable, effects) {
@@ -680,7 +686,7 @@ impl ServerSession {
             effects.send(request, &Frame::Error(failure.into_reply()));
             return drop_on_worker(request, attachment, effects);
         }
-        let Some(Arriving { put, incoming }) = self.puts.remove(&request) else {
+        let Some(Arriving { put, incoming, .. }) = self.puts.remove(&request) else {
             return self.cancel_waiting(request, effects);
         };
         let failure = Failure::new(ErrorCode::Aborted, format!("{}: cancelled by the sender", put.path));
@@ -716,7 +722,7 @@ impl ServerSession {
     fn drop_idle(&mut self, request: u32) -> bool {
         let waiting = |session: &Self| session.unsent.len() + session.unlisted.len() + session.unhashed.len();
         let before = waiting(self);
-        self.unsent.retain(|(waiting, _)| *waiting != request);
+        self.unsent.retain(|(waiting, ..)| *waiting != request);
         self.unlisted.retain(|(waiting, _)| *waiting != request);
         self.unhashed.retain(|(waiting, _)| *waiting != request);
         let sent = self.sending.take_if(|(sending, _)| *sending == request);
@@ -735,10 +741,17 @@ impl ServerSession {
         let store = self.shared.store.clone();
         self.waiting.insert(request, Waiting::Get { path: get.path.clone() });
         let Get { start, end, digest, .. } = get;
-        let wanted = Wanted { start, end, digest, mapped: false, small_bytes_max: READ_AT_ONCE_BYTES_MAX };
+        let room = if effects.is_crowded() { None } else { self.shared.room.take(READ_AT_ONCE_BYTES_MAX) };
+        let small_bytes_max = room.as_ref().map_or(0, |_| READ_AT_ONCE_BYTES_MAX);
+        let wanted = Wanted { start, end, digest, mapped: false, small_bytes_max };
         let files = self.shared.open_files.clone();
-        effects
-            .work(request, move || ServerOutcome::Opened(Opened::open(&store, &get.path, &wanted, &files)));
+        effects.work(request, move || {
+            let opened = Opened::open(&store, &get.path, &wanted, &files);
+            ServerOutcome::Opened(opened.map(|opened| {
+                let room = room.filter(|_| matches!(opened.content, Content::Small(..)));
+                (opened, room)
+            }))
+        });
     }
 
     fn on_worked(&mut self, request: u32, outcome: ServerOutcome, effects: &mut Fx) {
@@ -847,13 +860,18 @@ impl ServerSession {
         }
     }
 
-    fn on_opened(&mut self, request: u32, result: Result<Opened, StoreError>, effects: &mut Fx) {
+    fn on_opened(
+        &mut self,
+        request: u32,
+        result: Result<(Opened, Option<Taken>), StoreError>,
+        effects: &mut Fx,
+    ) {
         if matches!(self.waiting.get(&request), Some(Waiting::Cancelled { .. })) {
             return self.answer_cancelled(request, effects);
         }
         match result {
-            Ok(opened) => {
-                self.unsent.push_back((request, opened));
+            Ok((opened, room)) => {
+                self.unsent.push_back((request, opened, room));
                 self.send_next(effects);
             }
             Err(error) => self.finish_get(request, Err(error.into()), effects),
@@ -863,7 +881,8 @@ impl ServerSession {
     /// Sends opened files in the order they were asked for: small ones at once, large ones one after the other.
     fn send_next(&mut self, effects: &mut Fx) {
         while self.sending.is_none() {
-            let Some((request, opened)) = self.unsent.pop_front() else { return };
+            // From here on a small one counts among what waits to be sent.
+            let Some((request, opened, _room)) = self.unsent.pop_front() else { return };
             effects.send(request, &Frame::File(opened.header));
             match opened.content {
                 Content::Small(bytes, digest) => {
@@ -970,7 +989,7 @@ impl ServerSession {
         if let Some(attachment) = self.attached.remove(&request) {
             self.answer_failure(request, Some(attachment.put().path.clone()), failure, effects);
             drop_on_worker(request, attachment, effects);
-        } else if let Some(Arriving { put, incoming }) = self.puts.remove(&request) {
+        } else if let Some(Arriving { put, incoming, .. }) = self.puts.remove(&request) {
             self.answer_failure(request, Some(put.path), failure, effects);
             drop_on_worker(request, incoming, effects);
         }
@@ -1017,7 +1036,7 @@ impl ServerSession {
             }
             drop_on_worker(request, attachment, effects);
         }
-        for (request, Arriving { put, incoming }) in std::mem::take(&mut self.puts) {
+        for (request, Arriving { put, incoming, .. }) in std::mem::take(&mut self.puts) {
             let message = format!("{}: the connection ended before the file was whole", put.path);
             let failure = Failure::new(ErrorCode::ConnectionLost, message);
             self.answer_failure(request, Some(put.path), failure, effects);

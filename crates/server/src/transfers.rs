@@ -34,7 +34,7 @@ struct Transfer {
     sink: Arc<Sink>,
     write_path: WritePath,
     state: Mutex<State>,
-    /// `None` once it was given to the commit. A lock of its own: while it is synced, extents go on coming.
+    /// `None` once it was given to the commit, or could not be recorded. A lock of its own: while it is synced, extents go on coming.
     staging: Mutex<Option<Staging>>,
 }
 
@@ -263,8 +263,15 @@ impl Attachment {
         if ours != theirs {
             return Err(Failure::other_bytes(path, &ours, &theirs));
         }
-        let second = || Failure::protocol(format!("{path}: a second commit"));
-        let staging = lock(&transfer.staging).take().ok_or_else(second)?;
+        if state.committed {
+            return Err(Failure::protocol(format!("{path}: a second commit")));
+        }
+        let lost = || {
+            let message =
+                format!("{path}: some of it could not be brought to the server's disk; send it again");
+            Failure::new(ErrorCode::Io, message)
+        };
+        let staging = lock(&transfer.staging).take().ok_or_else(lost)?;
         state.committed = true;
         drop(state);
         lock(&self.transfers.open).remove(&transfer.id);
@@ -302,10 +309,15 @@ impl Proven {
         let transfer = &claim.transfer;
         let added = lock(&transfer.state).held.add(run);
         added.map_err(|error| Failure::new(ErrorCode::Limit, format!("{}: {error}", transfer.put.path)))?;
+        let mut staging = lock(&transfer.staging);
         // Whoever commits meanwhile has no use for it any more.
-        if let Some(staging) = lock(&transfer.staging).as_mut() {
-            staging.record(run)?;
+        let recorded = staging.as_mut().map_or(Ok(()), |staging| staging.record(run));
+        if recorded.is_err() {
+            // Others may be attached still, and are not to commit what may be lost.
+            *staging = None;
         }
+        drop(staging);
+        recorded?;
         Ok(Have { transfer: transfer.id, start: run.offset, end: run.end(), runs: vec![run] })
     }
 }

@@ -87,6 +87,8 @@ pub(crate) struct Journal {
     records: u64,
     recorded: Recorded,
     unsynced_bytes: u64,
+    /// Some of the file's bytes may be lost, and nobody knows which.
+    failed_sync: bool,
 }
 
 impl Recorded {
@@ -173,6 +175,7 @@ impl Journal {
             records,
             recorded,
             unsynced_bytes: 0,
+            failed_sync: false,
         })
     }
 
@@ -196,7 +199,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes it; its file is complete.
+    /// Whether the file could not be synced: then none of its bytes are to be believed, not even those recorded before.
+    pub(crate) fn has_failed_sync(&self) -> bool {
+        self.failed_sync
+    }
+
+    /// Removes it; its file is complete, or is not believed.
     pub(crate) fn remove(self) {
         // If that fails, a sweep removes it.
         let _ = self.dir.remove_file(&self.name);
@@ -204,7 +212,7 @@ impl Journal {
 
     /// Has all that was recorded on disk, and says so.
     fn checkpoint(&mut self, data: &File) -> io::Result<()> {
-        data.sync_data()?;
+        data.sync_data().inspect_err(|_| self.failed_sync = true)?;
         self.append(Run { offset: self.records, len: 0, crc64: 0 })?;
         self.file.sync_data()?;
         // The names of both.

@@ -127,10 +127,22 @@ impl Listing {
 }
 
 fn read_entry(dir: &Dir, name: &OsStr, path: RemotePath) -> io::Result<Entry> {
-    let attributes = dir.attributes(name)?;
-    let target = if attributes.kind == Kind::Symlink { Some(dir.read_link(name)?) } else { None };
-    Ok(entry_of(path, &attributes, target.as_deref()))
+    let mut looks = 0;
+    loop {
+        let attributes = dir.attributes(name)?;
+        if attributes.kind != Kind::Symlink {
+            return Ok(entry_of(path, &attributes, None));
+        }
+        match dir.read_link(name) {
+            // It was a link a moment ago and is none now (readlink(2), EINVAL).
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput && looks < LOOKS_MAX => looks += 1,
+            target => return Ok(entry_of(path, &attributes, Some(&target?))),
+        }
+    }
 }
+
+/// How often a name is looked at again that somebody else changes at the same time.
+const LOOKS_MAX: usize = 64;
 
 fn entry_of(path: RemotePath, attributes: &xferd_os::Attributes, target: Option<&OsStr>) -> Entry {
     let kind = entry_kind(attributes.kind);

@@ -65,7 +65,7 @@ impl Store {
             .iter()
             .zip(written)
             .map(|(file, staging)| {
-                let staging = staging?;
+                let mut staging = staging?;
                 staging.sync().map_err(|error| StoreError::of(&file.path, error))?;
                 Ok(staging)
             })

@@ -66,11 +66,14 @@ impl Staging {
     /// unless the file is resumable.
     ///
     /// # Errors
-    /// What writing and syncing say.
+    /// What writing and syncing say. It is not to be committed then: some of its bytes may be lost.
     pub fn record(&mut self, run: Run) -> Result<(), StoreError> {
         let sink = self.sink();
         let Some(journal) = self.journal_mut() else { return Ok(()) };
         let recorded = journal.record(run, sink.file());
+        if journal.has_failed_sync() {
+            self.distrust();
+        }
         recorded.map_err(|error| StoreError::of(self.path(), error))
     }
 }

@@ -131,9 +131,22 @@ impl Staging {
         file::start_writeback(self.file());
     }
 
-    /// Waits until the file is on disk. If that fails, trying again proves nothing.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file().sync_all()
+    /// Waits until the file is on disk. If that fails, trying again proves nothing, and nobody goes on with it.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        let synced = self.file().sync_all();
+        if synced.is_err() {
+            self.distrust();
+        }
+        synced
+    }
+
+    /// Forgets what is known of its bytes, because a sync of them has failed: the kernel tells of that once and takes what it
+    /// could not write for written (fsync(2)), so that a later sync would succeed without them. It goes when it is dropped.
+    pub(crate) fn distrust(&mut self) {
+        self.kept = false;
+        if let Some(journal) = self.journal.take() {
+            journal.remove();
+        }
     }
 
     /// Gives it its name, in `dir`, atomically replacing what is there.

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use xferd_store::{DEPTH_MAX, FileAttributes, Listed, Options, Store, StoreError};
 use xferd_wire::limits::ENTRIES_MAX;
@@ -263,6 +264,29 @@ fn a_link_loop_is_a_bad_path() {
     store.symlink(&path("loop"), &LinkTarget::parse("loop").unwrap()).unwrap();
     assert_eq!(code(store.open_source(&path("loop"))), ErrorCode::BadPath);
     assert_eq!(code(store.stage(&path("loop/file"), None)), ErrorCode::BadPath);
+}
+
+#[test]
+fn a_name_that_changes_between_file_and_link_is_always_one_of_them() {
+    let (directory, store) = store();
+    let root = directory.path();
+    fs::write(root.join("name"), b"x").unwrap();
+    let stopped = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stopped.load(Ordering::Relaxed) {
+                symlink("elsewhere", root.join("link")).unwrap();
+                fs::rename(root.join("link"), root.join("name")).unwrap();
+                fs::write(root.join("file"), b"x").unwrap();
+                fs::rename(root.join("file"), root.join("name")).unwrap();
+            }
+        });
+        let kinds: Vec<_> = (0..20_000).map(|_| store.stat(&path("name")).map(|entry| entry.kind)).collect();
+        stopped.store(true, Ordering::Relaxed);
+        for kind in kinds {
+            assert!(matches!(kind, Ok(EntryKind::File | EntryKind::Symlink)), "{kind:?}");
+        }
+    });
 }
 
 #[test]

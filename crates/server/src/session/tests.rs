@@ -7,6 +7,7 @@ use xferd_store::{Hasher, Options};
 use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, Sharing, encode};
 
 use super::*;
+use crate::room::SMALL_FILES_BYTES_MAX;
 
 /// A shard played by hand: what a session asked for waits here until it is let happen.
 struct Stage {
@@ -65,6 +66,7 @@ impl Stage {
             log: Log::default(),
             transfers: Arc::default(),
             open_files: Arc::default(),
+            room: Arc::default(),
         });
         let mut stage = Self {
             _root: root,
@@ -397,4 +399,38 @@ fn nothing_is_read_while_as_many_puts_wait_to_be_stored_as_may() {
     assert!(!stage.input.is_empty());
     stage.settle(&mut dice);
     assert_eq!(stage.client.ended.len(), PUTS_COMMITTING_MAX + 1);
+}
+
+#[test]
+fn a_small_file_that_finds_no_room_in_memory_is_staged_and_stored_all_the_same() {
+    for taken in [SMALL_FILES_BYTES_MAX - 1, SMALL_FILES_BYTES_MAX] {
+        let mut dice = Dice(1);
+        let mut stage = Stage::new();
+        let room = stage.session.shared.room.clone();
+        let _others = room.take(taken).unwrap();
+        stage.client.open.insert(7);
+        stage.say(
+            7,
+            &Frame::Put(Put {
+                path: RemotePath::parse("new").unwrap(),
+                size: Some(1),
+                sharing: Sharing::Alone,
+                durable: false,
+                digest: DigestAlgorithm::Crc64Nvme,
+                mode: 0o644,
+                mtime: Mtime { seconds: 0, nanoseconds: 0 },
+                identity: Identity::default(),
+            }),
+        );
+        while stage.step(0, &mut dice) {}
+        assert_eq!(stage.session.staging.is_some(), taken == SMALL_FILES_BYTES_MAX);
+        assert!(room.take(1).is_none());
+        stage.say(7, &Frame::Extent { offset: 0, len: 1 });
+        stage.input.extend(b"x");
+        stage.say(7, &Frame::Digest(xferd_store::digest_of(DigestAlgorithm::Crc64Nvme, b"x")));
+        stage.say(7, &Frame::Commit { size: 1 });
+        stage.settle(&mut dice);
+        assert_eq!(std::fs::read(stage._root.path().join("new")).unwrap(), b"x");
+        assert!(room.take(SMALL_FILES_BYTES_MAX - taken).is_some(), "what it took is given back");
+    }
 }

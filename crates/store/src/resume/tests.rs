@@ -1,5 +1,7 @@
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -90,6 +92,44 @@ fn the_digest_of_the_whole_combines_from_what_was_kept() {
     let crc64 = Runs::crc64(&digest_of(DigestAlgorithm::Crc64Nvme, &BYTES[..9]));
     held.add(Run { offset: 0, len: 9, crc64 }).unwrap();
     assert_eq!(held.digest(27), Some(digest_of(DigestAlgorithm::Crc64Nvme, BYTES)));
+}
+
+/// A file that can be resumed, of which half is recorded, and that cannot be synced.
+fn unsyncable(root: &Path, store: &Store, version: SourceVersion) -> Staging {
+    let (mut staging, _) = stage(store);
+    receive(&mut staging, 0, 12);
+    drop(staging);
+    let dir = Arc::new(Dir::open(&root.join("in")).unwrap());
+    let name = resumable_name("file");
+    let recorded = Recorded::nothing(version.digest).unwrap();
+    let journal = Journal::create(dir.clone(), &name, "file", version, true, recorded).unwrap();
+    // A socket has nothing to be synced, and says so (fsync(2), EINVAL).
+    let (socket, _) = UnixStream::pair().unwrap();
+    let mut staging =
+        Staging::named(File::from(OwnedFd::from(socket)), dir, name, &path(), version.size, true);
+    staging.keep_with(journal);
+    staging
+}
+
+#[test]
+fn a_file_whose_sync_has_failed_is_not_gone_on_with() {
+    let (root, store) = rig();
+    let mut staging = unsyncable(root.path(), &store, version());
+    assert!(staging.sync().is_err());
+    drop(staging);
+    assert_eq!(kept(root.path()), [] as [PathBuf; 0]);
+    assert_eq!(stage(&store).1, []);
+}
+
+#[test]
+fn a_file_whose_checkpoint_has_failed_is_not_gone_on_with() {
+    let (root, store) = rig();
+    let version = SourceVersion { size: SYNC_EVERY_BYTES, ..version() };
+    let mut staging = unsyncable(root.path(), &store, version);
+    staging.record(Run { offset: 0, len: SYNC_EVERY_BYTES, crc64: 0 }).unwrap_err();
+    drop(staging);
+    assert_eq!(kept(root.path()), [] as [PathBuf; 0]);
+    assert_eq!(stage(&store).1, []);
 }
 
 #[test]
