@@ -1,24 +1,26 @@
 // What more and more connections do to a server: `npm run bench:sweep`. docs/why-event-loop.md tells what came of it.
 //
-//   node bench/sweep.mjs [--connections 1,64,256,1024,10000] [--requests ping,get] [--contenders engine,coroutines]
+//   node bench/sweep.mjs [--connections 1,64,256,1024,10000] [--requests ping,get] [--contenders mio,uring,coroutines]
 //                        [--seconds 1] [--rounds 3] [--io-threads 1] [--workers 0] [--idle 10000] [--json]
 //
-// Requests are ping (an echo), stat, get (a file of 64 KiB) and put (one of 4 KiB). Contenders are `serve` (`xferd serve` as
-// users run it; `mio` and `uring` where it has --backend), `engine` (the same without Node) and `coroutines` (the small-file
-// part once more, on tokio). Each run has a server of its own and one thread of load, which takes its share of the processors.
+// Requests are ping (an echo), stat, get (a file of 64 KiB) and put (one of 4 KiB). Contenders are `mio` and `uring` (the engine
+// on either backend, without Node), `coroutines` (the small-file part once more, on tokio) and `xferd` (`xferd serve` as users
+// run it). Each run has a server of its own and one thread of load, which takes its share of the processors.
 
 import { spawn, spawnSync } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { availableParallelism, tmpdir } from 'node:os'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
-import { find, killAll, launch, run, stop } from './processes.mjs'
+import { find, launch, run, stop } from '../cli/bench/processes.mjs'
+import { median } from './gate/verdict.mjs'
+import { temporaryFolder } from './temporary-folder.mjs'
+import { listening, xferdOf } from './xferd.mjs'
 
 const ROOT = join(import.meta.dirname, '..')
-const XFERD = join(ROOT, 'bin/xferd.js')
 const PROGRAMS = join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), 'release')
 const [SWEEP, COROUTINES] = ['xferd-sweep', 'xferd-coroutines'].map((name) => join(PROGRAMS, name))
 
@@ -33,11 +35,11 @@ const SERVING = /^(?:xferd-(?:io|worker)|tokio)/
 /** Where a connection is handled, on either side. Tests, comments and empty lines don't count. */
 const SOURCES = {
   coroutines: ['bench/coroutines/src/main.rs', 'bench/coroutines/src/connection.rs'],
-  'engine: session': ['crates/server/src/session.rs', 'crates/server/src/server.rs'],
-  'engine: shard': ['conn', 'flights', 'input', 'mailbox', 'outbox', 'session', 'shard', 'work'].map(
+  'event loop: session': ['crates/server/src/session.rs', 'crates/server/src/server.rs'],
+  'event loop: shard': ['conn', 'flights', 'input', 'mailbox', 'outbox', 'session', 'shard', 'work'].map(
     (name) => `crates/engine/src/${name}.rs`,
   ),
-  'engine: reactor': readdirSync(join(ROOT, 'crates/reactor/src'), { recursive: true })
+  'event loop: reactor': readdirSync(join(ROOT, 'crates/reactor/src'), { recursive: true })
     .filter((name) => name.endsWith('.rs'))
     .map((name) => `crates/reactor/src/${name}`),
 }
@@ -46,7 +48,7 @@ const { values } = parseArgs({
   options: {
     connections: { type: 'string', default: '1,64,256,1024,10000' },
     requests: { type: 'string', default: 'ping,get' },
-    contenders: { type: 'string' },
+    contenders: { type: 'string', default: 'mio,uring,coroutines' },
     seconds: { type: 'string', default: '1' },
     rounds: { type: 'string', default: '3' },
     'io-threads': { type: 'string', default: '1' },
@@ -65,27 +67,20 @@ const build = ['build', '--release', '--locked', '-p', 'xferd-sweep', '-p', 'xfe
 if (spawnSync('cargo', build, { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] }).status !== 0)
   process.exit(1)
 
-const folder = mkdtempSync(join(process.env.XFERD_BENCH_DIR ?? tmpdir(), 'xferd-sweep-'))
-process.on('exit', () => {
-  killAll()
-  rmSync(folder, { recursive: true, force: true })
-})
-process.on('SIGINT', () => process.exit(130))
+const folder = temporaryFolder('sweep')
 const root = join(folder, 'root')
 mkdirSync(root)
 for (let file = 0; file < FILES; file++)
   writeFileSync(join(root, `file-${file}`), randomFillSync(Buffer.alloc(FILE_BYTES)))
 
-const { stdout: help } = await run(process.execPath, XFERD, 'serve', '--help')
-const product = [process.execPath, XFERD, 'serve', root, '--port', '0', '--json', ...threads]
+const engine = (backend) => ['env', `XFERD_BACKEND=${backend}`, SWEEP, 'serve', '--root', root, ...threads]
 const all = {
-  ...(help.includes('--backend')
-    ? { mio: [...product, '--backend', 'mio'], uring: [...product, '--backend', 'uring'] }
-    : { serve: product }),
-  engine: [SWEEP, 'serve', '--root', root, ...threads],
+  mio: engine('mio'),
+  uring: engine('uring'),
   coroutines: [COROUTINES, root, values['io-threads'], values.workers],
+  xferd: [...xferdOf(ROOT), 'serve', root, '--port', '0', '--json', ...threads],
 }
-const names = values.contenders?.split(',') ?? Object.keys(all)
+const names = values.contenders.split(',')
 for (const name of names) if (!all[name]) throw new Error(`${name} is none of ${Object.keys(all).join(', ')}`)
 
 const rows = []
@@ -153,11 +148,11 @@ function calls(contender, request, connections) {
     const summary = join(folder, 'strace')
     const tracing = launch('strace', '-c', '-o', summary, ...serving.flatMap((thread) => ['-p', thread]))
     while ((tracing.complaints.match(/attached/g) ?? []).length < serving.length)
-      await once(tracing.stderr, 'data')
+      await once(tracing.child.stderr, 'data')
     asking.stdin.write('\n')
     await said.next()
-    const traced = once(tracing, 'close')
-    tracing.kill('SIGINT')
+    const traced = once(tracing.child, 'close')
+    tracing.child.kill('SIGINT')
     await traced
     asking.stdin.end('\n')
     await once(asking, 'close')
@@ -167,17 +162,9 @@ function calls(contender, request, connections) {
 }
 
 async function withServer(contender, use) {
-  const [command, ...args] = all[contender]
-  const server = launch(command, ...args)
-  const said = createInterface({ input: server.stdout })
-  const [line] = await Promise.race([once(said, 'line'), once(server, 'exit')])
-  if (server.exitCode !== null) throw new Error(`${contender} ended: ${server.complaints}`)
-  // What the product says of each connection is of no interest, and has to be read.
-  said.on('line', () => {})
-  const { addresses, pid } = JSON.parse(line)
-  const address = addresses[0].replace('xfer://', '')
+  const { server, address, pid } = await listening(...all[contender])
   try {
-    return await use({ pid, flags: ['--address', address, '--pid', `${pid}`] })
+    return await use({ pid, flags: ['--address', address.replace('xfer://', ''), '--pid', `${pid}`] })
   } finally {
     await stop(server)
   }
@@ -206,9 +193,4 @@ function print(row) {
 function linesOf(file) {
   const [code] = readFileSync(join(ROOT, file), 'utf8').split('#[cfg(test)]')
   return code.split('\n').filter((line) => line.trim() !== '' && !line.trim().startsWith('//')).length
-}
-
-function median(figures) {
-  const sorted = [...figures].sort((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)]
 }

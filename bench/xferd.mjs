@@ -9,8 +9,13 @@ export function xferdOf(checkout) {
 }
 
 /** Serves `root` on a free port by the command `xferd`, and says where once it listens. */
-export async function serve(xferd, root, ...flags) {
-  const server = launch(...xferd, 'serve', root, '--port', '0', '--json', ...flags)
+export function serve(xferd, root, ...flags) {
+  return listening(...xferd, 'serve', root, '--port', '0', '--json', ...flags)
+}
+
+/** Starts a server whose first line of output says, as JSON, where it listens. */
+export async function listening(...command) {
+  const server = launch(...command)
   let line = ''
   createInterface({ input: server.child.stdout }).once('line', (first) => {
     line = first
