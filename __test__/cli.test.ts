@@ -37,6 +37,7 @@ test('a file goes there and back, and the figures are on stdout', async (t) => {
     'digest',
     'write_paths',
     'clients',
+    'backend',
     'cpu_s',
     'max_rss_bytes',
   ])

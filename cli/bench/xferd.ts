@@ -68,7 +68,7 @@ export function xferdProcess(options: XferdOptions): Contender {
 
 async function serve(root: string, ...flags: string[]): Promise<{ server: Program; address: string }> {
   const server = launch(process.execPath, XFERD, 'serve', root, '--port', '0', ...flags)
-  const address = (): string | undefined => / on (xfer:\S+)\n/.exec(server.complaints)?.[1]
+  const address = (): string | undefined => / on (xfer:\S+) with /.exec(server.complaints)?.[1]
   await ready(server, () => address() !== undefined)
   return { server, address: address() ?? '' }
 }
