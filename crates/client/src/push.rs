@@ -1,12 +1,13 @@
 //! Pushes one copy of what is to be pushed, or one connection's share of it.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use xferd_engine::{Content, DiskOutcome, EXTENT_BYTES, Failure, Opened, Outgoing, Progress, send_small};
+use xferd_os::{HashMap, HashSet};
 use xferd_store::FileAttributes;
 use xferd_wire::{
     Digest, DigestAlgorithm, Entry, ErrorCode, ErrorReply, FileHeader, Frame, Identity, Put, RemotePath,
@@ -478,13 +479,13 @@ impl Push {
             fetching: false,
             exhausted: false,
             doubtful: VecDeque::new(),
-            questions: HashMap::new(),
+            questions: HashMap::default(),
             missing: VecDeque::new(),
             opening: false,
-            unanswered: HashMap::new(),
+            unanswered: HashMap::default(),
             sending: None,
             striper: None,
-            detaching: HashSet::new(),
+            detaching: HashSet::default(),
             attempts: 0,
             resting: false,
             finishing: false,

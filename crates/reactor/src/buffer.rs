@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use xferd_os::scaled;
+
 use crate::Waker;
 
 /// How many buffers a [`BufferPool`] lends at most, and how large they are.
@@ -23,7 +25,12 @@ pub struct BufferLimits {
 
 impl Default for BufferLimits {
     fn default() -> BufferLimits {
-        BufferLimits { large_bytes: 1408 * 1024, large_max: 8, small_bytes: 64 * 1024, small_max: 256 }
+        BufferLimits {
+            large_bytes: scaled(1408 * 1024) as usize,
+            large_max: 8,
+            small_bytes: scaled(64 * 1024) as usize,
+            small_max: 256,
+        }
     }
 }
 
