@@ -1,12 +1,12 @@
 //! A client of one server: its threads, and what it can be asked for.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xferd_engine::{Batch, Failure, Shard};
-use xferd_reactor::{Limits, MioDriver, WorkerPool};
+use xferd_engine::{Failure, Shard, check_threads, lock, shards, threads_default};
+use xferd_reactor::Limits;
 use xferd_wire::limits::FILE_BYTES_MAX;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
 
@@ -18,7 +18,6 @@ use crate::read::{self, Reader};
 use crate::same::Compare;
 use crate::sources::{Opener, SOURCES_MAX, Sources, Walk};
 use crate::survey::{PullSpec, Survey};
-use crate::task::ClientOutcome;
 use crate::write::{self, WriteSpec, Writer};
 
 /// Connections of one client at a time; what needs more waits.
@@ -30,15 +29,13 @@ pub const CLIENTS_MAX: usize = 1000;
 /// Connections that share out one copy.
 pub const STREAMS_MAX: usize = 64;
 
-/// Reactors, and workers, of one client: more threads than any machine has use for.
-pub const THREADS_MAX: usize = 256;
-
 /// How a client works.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Reactor threads, 1 to [`THREADS_MAX`]: each has its own connections.
+    /// Reactor threads, 1 to [`xferd_engine::THREADS_MAX`]: each has its own connections.
     pub io_threads: usize,
-    /// Threads for file work, up to [`THREADS_MAX`]: taking digests, reading small files. 0 does it on the client's own thread.
+    /// Threads for file work, up to [`xferd_engine::THREADS_MAX`]: taking digests, reading small files. 0 does it on the
+    /// client's own thread.
     pub workers: usize,
     /// How long a server may be silent in the middle of something before it is asked for a sign of life; without one it
     /// is given up after as long again. Below the 60 s after which a server gives up a silent client.
@@ -47,7 +44,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(4);
+        let threads = threads_default();
         Self { io_threads: threads, workers: threads, patience: Duration::from_secs(30) }
     }
 }
@@ -85,20 +82,14 @@ impl Client {
     /// # Errors
     /// What the system says to starting threads.
     pub fn open(address: SocketAddr, config: Config) -> Result<Self, Failure> {
-        check_threads(&config)?;
+        let Config { io_threads, workers, patience } = config;
+        check_threads(io_threads, workers)?;
         let failed = |error: std::io::Error| Failure::io("cannot start the client's threads", &error);
-        let pool = match config.workers {
-            0 => None,
-            workers => Some(WorkerPool::<Batch<ClientOutcome>>::start(workers).map_err(failed)?),
-        };
-        let mut shards = Vec::with_capacity(config.io_threads);
-        for _ in 0..config.io_threads {
-            let driver = MioDriver::new(Limits::default(), pool.clone()).map_err(failed)?;
-            shards.push(Shard::new(driver, CONNECTIONS_MAX.div_ceil(config.io_threads)));
-        }
+        let connections_max = CONNECTIONS_MAX.div_ceil(io_threads);
+        let shards = shards(io_threads, workers, Limits::default(), connections_max).map_err(failed)?;
         let mut mailboxes = shards.iter().map(Shard::mailbox);
         let first = mailboxes.next().ok_or_else(|| wrong("no I/O threads; give at least 1".into()))?;
-        let dispatcher = Dispatcher::new(first, mailboxes, address, config.patience);
+        let dispatcher = Dispatcher::new(first, mailboxes, address, patience);
         let client = Self { dispatcher, threads: Mutex::default() };
         for (index, shard) in shards.into_iter().enumerate() {
             let run = move || {
@@ -233,21 +224,6 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn check_threads(config: &Config) -> Result<(), Failure> {
-    let Config { io_threads, workers, .. } = *config;
-    if !(1..=THREADS_MAX).contains(&io_threads) {
-        return Err(wrong(format!("{io_threads} I/O threads; give 1 to {THREADS_MAX}")));
-    }
-    if workers > THREADS_MAX {
-        return Err(wrong(format!("{workers} workers; give 0 to {THREADS_MAX}")));
-    }
-    Ok(())
 }
 
 fn check_counts(sources: usize, clients: usize, streams: usize) -> Result<(), Failure> {

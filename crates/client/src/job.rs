@@ -1,10 +1,10 @@
 //! One transfer as its caller sees it: progress, cancelling, and in the end a receipt.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use xferd_engine::Failure;
+use xferd_engine::{Failure, lock};
 use xferd_os::clock;
 use xferd_wire::{Committed, Digest, EntryKind, ErrorCode, WritePathCounts};
 
@@ -151,7 +151,7 @@ impl Job {
 
     /// One more part. The transfer ends when all have.
     pub(crate) fn ticket(self: &Arc<Self>) -> Ticket {
-        self.lock().parts += 1;
+        lock(&self.tally).parts += 1;
         Ticket { job: self.clone(), open: true }
     }
 
@@ -173,7 +173,7 @@ impl Job {
 
     /// Bytes begin to move.
     pub(crate) fn begin(&self) {
-        self.lock().begun.get_or_insert_with(clock::now);
+        lock(&self.tally).begun.get_or_insert_with(clock::now);
     }
 
     /// Bytes have moved.
@@ -189,7 +189,7 @@ impl Job {
     /// Bytes were there already.
     pub(crate) fn resumed(&self, bytes: u64) {
         self.resumed_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.lock().receipt.resumed_bytes += bytes;
+        lock(&self.tally).receipt.resumed_bytes += bytes;
     }
 
     /// Makes its connections look at what they share.
@@ -201,7 +201,7 @@ impl Job {
     pub(crate) fn stored_file(&self, stored: Committed) {
         let Committed { size: bytes, write_path, digest } = stored;
         self.files.fetch_add(1, Ordering::Relaxed);
-        let mut tally = self.lock();
+        let mut tally = lock(&self.tally);
         tally.last_stored = Some(clock::now());
         let receipt = &mut tally.receipt;
         let same = receipt.files == 0 || receipt.digest == Some(digest);
@@ -216,28 +216,28 @@ impl Job {
         self.moved(bytes);
         self.unchanged_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.files.fetch_add(1, Ordering::Relaxed);
-        let mut tally = self.lock();
+        let mut tally = lock(&self.tally);
         tally.receipt.unchanged += 1;
         tally.receipt.unchanged_bytes += bytes;
     }
 
     /// A directory is made.
     pub(crate) fn stored_directory(&self) {
-        let mut tally = self.lock();
+        let mut tally = lock(&self.tally);
         tally.last_stored = Some(clock::now());
         tally.receipt.directories += 1;
     }
 
     /// A link is made.
     pub(crate) fn stored_link(&self) {
-        let mut tally = self.lock();
+        let mut tally = lock(&self.tally);
         tally.last_stored = Some(clock::now());
         tally.receipt.links += 1;
     }
 
     /// Something would be transferred.
     pub(crate) fn rehearsed(&self, kind: EntryKind, bytes: u64) {
-        let mut tally = self.lock();
+        let mut tally = lock(&self.tally);
         let receipt = &mut tally.receipt;
         match kind {
             EntryKind::File => {
@@ -252,7 +252,7 @@ impl Job {
 
     /// An entry is nothing to transfer.
     pub(crate) fn skipped(&self) {
-        self.lock().receipt.skipped += 1;
+        lock(&self.tally).receipt.skipped += 1;
     }
 
     /// One file cannot be transferred; the others go on, unless they would all fail the same way.
@@ -261,7 +261,7 @@ impl Job {
         if matches!(failure.code, DiskFull | ReadOnly | ShuttingDown) {
             return Err(failure);
         }
-        let mut tally = self.lock();
+        let mut tally = lock(&self.tally);
         tally.receipt.failed += 1;
         if tally.receipt.failures.len() < FAILURES_LISTED_MAX {
             tally.receipt.failures.push(FileFailure { path: path.to_owned(), failure });
@@ -270,16 +270,16 @@ impl Job {
     }
 
     fn end_with(&self, failure: Failure) {
-        self.lock().fatal.get_or_insert(failure);
+        lock(&self.tally).fatal.get_or_insert(failure);
         self.cancelled.store(true, Ordering::Relaxed);
-        self.dispatcher.nudge();
+        self.nudge();
     }
 
     fn end_part(&self, result: Result<(), Failure>) {
         if let Err(failure) = result {
             self.end_with(failure);
         }
-        let mut tally = self.lock();
+        let mut tally = lock(&self.tally);
         tally.parts -= 1;
         if tally.parts > 0 {
             return;
@@ -288,10 +288,6 @@ impl Job {
         let result = tally.conclude();
         drop(tally);
         on_end(result);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -21,7 +21,7 @@ mod task;
 mod write;
 
 pub use ask::{Answer, LISTED_ENTRIES_MAX, Withdrawal};
-pub use client::{CLIENTS_MAX, CONNECTIONS_MAX, Client, Config, PushSpec, STREAMS_MAX, THREADS_MAX};
+pub use client::{CLIENTS_MAX, CONNECTIONS_MAX, Client, Config, PushSpec, STREAMS_MAX};
 pub use job::{FAILURES_LISTED_MAX, FileFailure, Job, Receipt, TransferProgress};
 pub use read::{CHUNK_BYTES_MAX, READ_AHEAD_BYTES_MAX, Reader};
 pub use same::Compare;

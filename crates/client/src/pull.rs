@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use xferd_engine::{DiskOutcome, Failure, Incoming};
+use xferd_engine::{DiskOutcome, Failure, Incoming, lock};
 use xferd_os::HashMap;
 use xferd_store::{FileAttributes, Store, StoreError};
 use xferd_wire::{Committed, DigestAlgorithm, EntryKind, FileHeader, Frame, Get, LinkTarget, RemotePath};
@@ -79,11 +79,7 @@ impl Copy {
     }
 
     fn next_wanted(&self) -> Option<Wanted> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-
-    fn directories(&self) -> MutexGuard<'_, Vec<(Arc<Store>, RemotePath, FileAttributes)>> {
-        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.wanted).pop_front()
     }
 }
 
@@ -315,7 +311,7 @@ impl Pull {
             }
             WantedKind::Directory { attributes, is_there } => {
                 let mode = attributes.mode;
-                self.copy.directories().push((store.clone(), local.clone(), attributes));
+                lock(&self.copy.directories).push((store.clone(), local.clone(), attributes));
                 if is_there {
                     return;
                 }
@@ -449,7 +445,8 @@ impl Pull {
 
     /// Gives directories their attributes, the innermost first: what is written into one changes its time.
     fn set_attributes(&mut self, channel: &mut Channel<'_>) {
-        for (store, path, attributes) in std::mem::take(&mut *self.copy.directories()).into_iter().rev() {
+        let directories = std::mem::take(&mut *lock(&self.copy.directories));
+        for (store, path, attributes) in directories.into_iter().rev() {
             let request = channel.number();
             let remote = path.clone();
             channel

@@ -3,10 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use xferd_engine::{Content, DiskOutcome, EXTENT_BYTES, Failure, Opened, Outgoing, Progress, send_small};
+use xferd_engine::{
+    Content, DiskOutcome, EXTENT_BYTES, Failure, Opened, Outgoing, Progress, lock, send_small,
+};
 use xferd_os::{HashMap, HashSet};
 use xferd_store::FileAttributes;
 use xferd_wire::{
@@ -241,10 +243,6 @@ impl Copy {
     fn has_stripes(&self) -> bool {
         !lock(&self.stripes).is_empty()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection's share.

@@ -1,9 +1,9 @@
 //! Reads a file, or a part of one, as fast as somebody takes it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use xferd_engine::Failure;
+use xferd_engine::{Failure, lock};
 use xferd_store::Hasher;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, Get, RemotePath};
 
@@ -60,7 +60,7 @@ struct State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     fn end(&self, result: Result<(), Failure>) {

@@ -1,9 +1,9 @@
 //! Large files that the connections of one copy send together, and that outlive each of them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use xferd_engine::{DiskOutcome, EXTENT_BYTES, Failure, OpenSource};
+use xferd_engine::{DiskOutcome, EXTENT_BYTES, Failure, OpenSource, lock};
 use xferd_os::scaled;
 use xferd_store::{Runs, StoreError};
 use xferd_wire::{
@@ -82,18 +82,18 @@ impl Stripe {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.lock().phase == Phase::Over
+        lock(&self.state).phase == Phase::Over
     }
 
     /// It is stored, or has failed.
     pub(crate) fn end(&self) {
-        self.lock().phase = Phase::Over;
+        lock(&self.state).phase = Phase::Over;
     }
 
     /// Joins a connection, if there is something for it to do.
     pub(crate) fn join(self: &Arc<Self>, channel: &mut Channel<'_>) -> Option<Striper> {
         let joining = {
-            let mut state = self.lock();
+            let mut state = lock(&self.state);
             match state.phase {
                 Phase::Unopened => {
                     state.phase = Phase::Opening;
@@ -119,7 +119,7 @@ impl Stripe {
 
     /// The server has a new transfer of it.
     fn opened(&self, have: Have, job: &Job) -> Result<TransferId, Failure> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.held = Runs::new(self.put.digest).ok_or_else(|| self.unexpected())?;
         for run in have.runs {
             state.held.add(run).map_err(|_| self.unexpected())?;
@@ -135,7 +135,7 @@ impl Stripe {
 
     /// The server holds more than it did.
     fn learn(&self, id: TransferId, runs: &[Run], job: &Job) -> Result<(), Failure> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.is_of(id) {
             runs.iter().try_for_each(|run| state.held.learn(*run)).map_err(|_| self.unexpected())?;
             state.count(job);
@@ -145,7 +145,7 @@ impl Stripe {
 
     /// The next extent to send.
     fn take(&self, id: TransferId) -> Option<(u64, u64)> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         while state.phase == Phase::Open(id) {
             let (start, gap_end) = state.gaps.pop_first()?;
             let end = gap_end.min(start + EXTENT_BYTES);
@@ -160,19 +160,19 @@ impl Stripe {
     }
 
     fn give_back(&self, id: TransferId, extents: impl Iterator<Item = (u64, u64)>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.phase == Phase::Open(id) {
             state.gaps.extend(extents);
         }
     }
 
     fn holds(&self, start: u64, end: u64) -> bool {
-        self.lock().held.covers(start, end)
+        lock(&self.state).held.covers(start, end)
     }
 
     /// The digest of the whole, once all of it is held: to the one who is to commit it.
     fn complete(&self, id: TransferId) -> Option<Digest> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let digest = state.held.digest(self.size).filter(|_| state.phase == Phase::Open(id))?;
         state.phase = Phase::Committing(id);
         Some(digest)
@@ -180,7 +180,7 @@ impl Stripe {
 
     /// Nobody knows any more what the server holds.
     fn reopen(&self, from: impl FnOnce(Phase) -> bool) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if from(state.phase) {
             state.phase = Phase::Unopened;
         }
@@ -188,10 +188,6 @@ impl Stripe {
 
     fn unexpected(&self) -> Failure {
         Failure::protocol(format!("{}: the server holds what nobody sent", self.put.path))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Writes a file whose size is not known before it is complete.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use xferd_engine::Failure;
+use xferd_engine::{Failure, lock};
 use xferd_store::Hasher;
 use xferd_wire::limits::EXTENT_BYTES_MAX;
 use xferd_wire::{Digest, DigestAlgorithm, ErrorCode, Frame, Identity, Mtime, Put, RemotePath, Sharing};
@@ -40,7 +40,7 @@ pub struct WriteSpec {
 
 /// A file being written.
 pub struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<Mutex<State>>,
     place: Place,
 }
 
@@ -61,7 +61,7 @@ impl Writer {
     }
 
     fn tell(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.shared.lock();
+        let mut state = lock(&self.shared);
         change(&mut state);
         if let Some(failure) = state.failed.clone() {
             state.report(failure);
@@ -71,9 +71,6 @@ impl Writer {
         }
     }
 }
-
-#[derive(Default)]
-struct Shared(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -99,14 +96,8 @@ impl State {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 pub(crate) struct Write {
-    shared: Arc<Shared>,
+    shared: Arc<Mutex<State>>,
     spec: WriteSpec,
     request: u32,
     hasher: Option<Hasher>,
@@ -117,8 +108,8 @@ pub(crate) struct Write {
 
 /// A writer, and the task that serves it.
 pub(crate) fn write(spec: WriteSpec, place: Place, on_open: OnAccepted) -> (Writer, Write) {
-    let shared = Arc::new(Shared::default());
-    shared.lock().on_open = Some(on_open);
+    let shared = Arc::<Mutex<State>>::default();
+    lock(&shared).on_open = Some(on_open);
     let hasher = Some(Hasher::new(spec.digest));
     let write =
         Write { shared: shared.clone(), spec, request: 0, hasher, bytes: 0, committed: None, is_over: false };
@@ -138,7 +129,7 @@ impl Task for Write {
             identity: Identity::default(),
             sharing: Sharing::Alone,
         }));
-        let on_open = self.shared.lock().on_open.take();
+        let on_open = lock(&self.shared).on_open.take();
         if let Some(on_open) = on_open {
             on_open(Ok(()));
         }
@@ -152,7 +143,7 @@ impl Task for Write {
         match frame {
             Frame::Committed(committed) if self.committed == Some(committed.digest) => {
                 self.is_over = true;
-                let on_committed = self.shared.lock().on_committed.take();
+                let on_committed = lock(&self.shared).on_committed.take();
                 if let Some(on_committed) = on_committed {
                     on_committed(Ok(Written { bytes: self.bytes, digest: committed.digest }));
                 }
@@ -172,12 +163,12 @@ impl Task for Write {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.shared.lock().cancelled
+        lock(&self.shared).cancelled
     }
 
     fn fail(&mut self, failure: Failure) {
         if !std::mem::replace(&mut self.is_over, true) {
-            self.shared.lock().report(failure);
+            lock(&self.shared).report(failure);
         }
     }
 }
@@ -187,7 +178,7 @@ impl Write {
         if self.committed.is_some() || channel.effects.is_congested() {
             return Ok(Course::Running);
         }
-        let chunk = self.shared.lock().chunk.take();
+        let chunk = lock(&self.shared).chunk.take();
         if let Some((chunk, on_accepted)) = chunk {
             let extent_bytes = usize::try_from(EXTENT_BYTES_MAX).unwrap_or(usize::MAX);
             for part in chunk.chunks(extent_bytes) {
@@ -203,7 +194,7 @@ impl Write {
             on_accepted(Ok(()));
         }
         let is_finished = {
-            let state = self.shared.lock();
+            let state = lock(&self.shared);
             state.on_committed.is_some() && state.chunk.is_none()
         };
         if let Some(hasher) = self.hasher.take_if(|_| is_finished) {

@@ -1,40 +1,24 @@
 //! What is there already is not transferred again.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod common;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
-use tempfile::TempDir;
-use xferd_client::{Client, Compare, Job, PullSpec, PushSpec, Receipt, Selection, Sources};
-use xferd_engine::Failure;
+use xferd_client::{Client, Compare, PullSpec, PushSpec, Receipt};
 use xferd_server::{Config, Server};
 use xferd_wire::{
-    Decoder, DigestAlgorithm, Entry, EntryKind, ErrorCode, Frame, Framed, Hello, Item, Mtime, RemotePath,
-    encode,
+    Decoder, DigestAlgorithm, Entry, EntryKind, ErrorCode, Frame, Framed, Hello, Item, Mtime, encode,
 };
 
-struct Pair {
-    server: Server,
-    client: Client,
-    root: TempDir,
-    local: TempDir,
-}
+use self::common::{Pair, begin_pull, begin_push, config, push};
 
 impl Pair {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let mut config = Config::new(root.path());
-        config.listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let server = Server::start(config).unwrap();
-        let client = Client::open(server.addresses()[0], xferd_client::Config::default()).unwrap();
-        Self { server, client, root, local: tempfile::tempdir().unwrap() }
-    }
-
     /// A tree of files in directories beside and in each other, with a link.
     fn tree(&self) -> PathBuf {
         let tree = self.local.path().join("tree");
@@ -53,14 +37,6 @@ impl Pair {
     fn remote(&self, path: &str) -> PathBuf {
         self.root.path().join(path)
     }
-
-    fn pull(&self, spec: PullSpec) -> Result<Receipt, Failure> {
-        wait(|on_end| self.client.pull(spec, on_end)).map(|(receipt, _)| receipt)
-    }
-
-    fn push(&self, spec: PushSpec) -> Result<Receipt, Failure> {
-        wait(|on_end| self.client.push(spec, on_end)).map(|(receipt, _)| receipt)
-    }
 }
 
 const FILES: usize = 300;
@@ -68,45 +44,12 @@ const LARGE: usize = 200_000;
 const TREE_BYTES: u64 = (FILES * (FILES - 1) / 2 + LARGE) as u64;
 const TREE_FILES: u64 = FILES as u64 + 1;
 
-type OnEnd = Box<dyn FnOnce(Result<Receipt, Failure>) + Send>;
-
-fn wait(start: impl FnOnce(OnEnd) -> Result<Arc<Job>, Failure>) -> Result<(Receipt, Arc<Job>), Failure> {
-    let (sender, receiver) = mpsc::channel();
-    let job = start(Box::new(move |result| sender.send(result).unwrap()))?;
-    Ok((receiver.recv_timeout(Duration::from_secs(60)).expect("the transfer ends")?, job))
-}
-
 fn push_of(source: &Path, compare: Compare) -> PushSpec {
-    PushSpec {
-        sources: Sources {
-            paths: vec![source.to_owned()],
-            target: RemotePath::from_user("there").unwrap(),
-            into_target: false,
-            selection: Selection::default(),
-            digest: DigestAlgorithm::Crc64Nvme,
-            mapped: false,
-        },
-        clients: 1,
-        streams: 1,
-        resume: false,
-        durable: false,
-        compare,
-        dry_run: false,
-    }
+    PushSpec { compare, ..common::push_of(&[source], "there") }
 }
 
 fn pull_of(destination: &Path, compare: Compare) -> PullSpec {
-    PullSpec {
-        paths: vec![RemotePath::from_user("there").unwrap()],
-        destination: destination.to_owned(),
-        selection: Selection::default(),
-        clients: 1,
-        streams: 1,
-        digest: DigestAlgorithm::Crc64Nvme,
-        durable: false,
-        compare,
-        dry_run: false,
-    }
+    PullSpec { compare, ..common::pull_of(&["there"], destination) }
 }
 
 /// Files sent, directories and links made, files left out.
@@ -137,7 +80,7 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn an_unchanged_tree_is_not_sent_again() {
     for (streams, clients) in [(1, 1), (4, 1), (1, 3)] {
-        let pair = Pair::new();
+        let pair = Pair::default();
         let tree = pair.tree();
         let spec = PushSpec { streams, clients, ..push_of(&tree, Compare::Times) };
         let copies = clients as u64;
@@ -151,10 +94,11 @@ fn an_unchanged_tree_is_not_sent_again() {
         assert!(first.directories == 5 * copies || streams > 1, "{first:?}");
         let before = pair.server.stats();
 
-        let (again, job) = wait(|on_end| pair.client.push(spec.clone(), on_end)).unwrap();
+        let push = begin_push(&pair.client, spec.clone()).unwrap();
+        let again = push.end().unwrap();
         assert_eq!(counts(&again), (0, 0, 0, TREE_FILES * copies), "{again:?}");
         assert_eq!((again.bytes, again.unchanged_bytes), (0, TREE_BYTES * copies));
-        let progress = job.progress();
+        let progress = push.job.progress();
         assert_eq!((progress.files, progress.total_files), (TREE_FILES * copies, TREE_FILES * copies));
         assert_eq!((progress.bytes, progress.total_bytes), (TREE_BYTES * copies, TREE_BYTES * copies));
         let after = pair.server.stats();
@@ -165,20 +109,18 @@ fn an_unchanged_tree_is_not_sent_again() {
 
 #[test]
 fn a_read_only_server_has_nothing_against_a_push_of_what_it_has() {
-    let pair = Pair::new();
+    let pair = Pair::default();
     let tree = pair.tree();
     pair.push(push_of(&tree, Compare::Times)).unwrap();
-    let mut config = Config::new(pair.root.path());
-    (config.listen, config.read_only) = (vec!["127.0.0.1:0".parse().unwrap()], true);
-    let server = Server::start(config).unwrap();
+    let server = Server::start(Config { read_only: true, ..config(pair.root.path()) }).unwrap();
     let client = Client::open(server.addresses()[0], xferd_client::Config::default()).unwrap();
-    let (receipt, _) = wait(|on_end| client.push(push_of(&tree, Compare::Times), on_end)).unwrap();
+    let receipt = push(&client, push_of(&tree, Compare::Times)).unwrap();
     assert_eq!(counts(&receipt), (0, 0, 0, TREE_FILES));
 }
 
 #[test]
 fn what_is_new_or_newer_or_of_another_size_is_sent() {
-    let pair = Pair::new();
+    let pair = Pair::default();
     let tree = pair.tree();
     pair.push(push_of(&tree, Compare::Times)).unwrap();
     let touched = tree.join("a/b/2");
@@ -210,7 +152,7 @@ fn what_is_new_or_newer_or_of_another_size_is_sent() {
 
 #[test]
 fn a_change_that_neither_size_nor_time_tells_is_sent_if_nothing_is_compared() {
-    let pair = Pair::new();
+    let pair = Pair::default();
     let tree = pair.tree();
     pair.push(push_of(&tree, Compare::Times)).unwrap();
     change_secretly(&tree.join("c/large"));
@@ -227,7 +169,7 @@ fn a_change_that_neither_size_nor_time_tells_is_sent_if_contents_are_compared() 
     for (digest, streams) in
         [(DigestAlgorithm::Crc64Nvme, 1), (DigestAlgorithm::Blake3, 4), (DigestAlgorithm::None, 1)]
     {
-        let pair = Pair::new();
+        let pair = Pair::default();
         let tree = pair.tree();
         let mut spec = PushSpec { streams, ..push_of(&tree, Compare::Contents) };
         spec.sources.digest = digest;
@@ -251,7 +193,7 @@ fn a_change_that_neither_size_nor_time_tells_is_sent_if_contents_are_compared() 
 
 #[test]
 fn a_mode_that_differs_is_set_without_sending_the_file() {
-    let pair = Pair::new();
+    let pair = Pair::default();
     let tree = pair.tree();
     pair.push(push_of(&tree, Compare::Times)).unwrap();
     let (file, directory) = ("a/b/6", "c");
@@ -268,7 +210,7 @@ fn a_mode_that_differs_is_set_without_sending_the_file() {
 
 #[test]
 fn only_a_file_is_taken_for_a_file() {
-    let pair = Pair::new();
+    let pair = Pair::default();
     let source = pair.local.path().join("source");
     fs::write(&source, "content").unwrap();
     fs::create_dir(pair.remote("there")).unwrap();
@@ -286,7 +228,7 @@ fn only_a_file_is_taken_for_a_file() {
 #[test]
 fn an_unchanged_tree_is_not_fetched_again() {
     for (streams, clients) in [(1, 1), (4, 1), (1, 3)] {
-        let pair = Pair::new();
+        let pair = Pair::default();
         pair.push(push_of(&pair.tree(), Compare::Times)).unwrap();
         let back = pair.local.path().join("back");
         let copies = clients as u64;
@@ -300,10 +242,11 @@ fn an_unchanged_tree_is_not_fetched_again() {
         let destination = if clients == 1 { pair.local.path().to_owned() } else { back };
         let again = PullSpec { destination, ..spec };
         let before = pair.server.stats();
-        let (receipt, job) = wait(|on_end| pair.client.pull(again, on_end)).unwrap();
+        let pull = begin_pull(&pair.client, again).unwrap();
+        let receipt = pull.end().unwrap();
         assert_eq!(counts(&receipt), (0, 0, 0, TREE_FILES * copies), "{receipt:?}");
         assert_eq!(receipt.unchanged_bytes, TREE_BYTES * copies);
-        let progress = job.progress();
+        let progress = pull.job.progress();
         assert_eq!((progress.bytes, progress.files), (TREE_BYTES * copies, TREE_FILES * copies));
         assert_eq!(pair.server.stats().files_sent, before.files_sent);
     }
@@ -312,7 +255,7 @@ fn an_unchanged_tree_is_not_fetched_again() {
 #[test]
 fn what_is_new_or_changed_is_fetched_and_nothing_else() {
     for compare in [Compare::Times, Compare::Contents, Compare::Nothing] {
-        let pair = Pair::new();
+        let pair = Pair::default();
         pair.push(push_of(&pair.tree(), Compare::Times)).unwrap();
         let there = pair.local.path().join("there");
         let spec = pull_of(pair.local.path(), compare);
@@ -359,8 +302,7 @@ fn questions_at_once(compare: Compare, enough: usize) -> usize {
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = Client::open(listener.local_addr().unwrap(), xferd_client::Config::default()).unwrap();
-    let (sender, end) = mpsc::channel();
-    client.push(push_of(local.path(), compare), move |result| sender.send(result).unwrap()).unwrap();
+    let push = begin_push(&client, push_of(local.path(), compare)).unwrap();
     let (mut stream, _) = listener.accept().unwrap();
     let mut answer = Vec::new();
     Hello::default().encode(&mut answer);
@@ -389,7 +331,7 @@ fn questions_at_once(compare: Compare, enough: usize) -> usize {
         }
     }
     drop(stream);
-    assert_eq!(end.recv().unwrap().unwrap_err().code, ErrorCode::ConnectionLost);
+    assert_eq!(push.end().unwrap_err().code, ErrorCode::ConnectionLost);
     questions
 }
 

@@ -1,20 +1,23 @@
 //! Large files over several connections, and pushes that go on where another was cut off.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod common;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use xferd_client::{Client, Compare, Job, PushSpec, Receipt, Selection, Sources};
-use xferd_engine::Failure;
+use xferd_client::{Client, Compare, PushSpec};
 use xferd_server::{Config, Server};
-use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
+use xferd_wire::{DigestAlgorithm, ErrorCode};
+
+use self::common::{Transfer, begin_push, noise, push};
 
 const MIB: usize = 1 << 20;
 /// What a file is cut into.
@@ -92,6 +95,12 @@ impl Relay {
     fn forget(&self) {
         self.state.carried.lock().unwrap().clear();
     }
+
+    /// Carries again, whatever comes.
+    fn repair(&self) {
+        self.state.down_after.store(u64::MAX, Ordering::SeqCst);
+        self.state.down.store(false, Ordering::SeqCst);
+    }
 }
 
 impl RelayState {
@@ -166,64 +175,11 @@ impl Rig {
 }
 
 fn config(root: &Path) -> Config {
-    let mut config = Config::new(root);
-    config.listen = vec!["127.0.0.1:0".parse().unwrap()];
-    config.io_threads = 2;
-    config
+    Config { io_threads: 2, ..common::config(root) }
 }
 
 fn push_of(source: &Path, streams: usize, resume: bool) -> PushSpec {
-    PushSpec {
-        sources: Sources {
-            paths: vec![source.to_path_buf()],
-            target: RemotePath::from_user("file").unwrap(),
-            into_target: false,
-            selection: Selection::default(),
-            digest: DigestAlgorithm::Crc64Nvme,
-            mapped: false,
-        },
-        clients: 1,
-        streams,
-        resume,
-        durable: false,
-        compare: Compare::default(),
-        dry_run: false,
-    }
-}
-
-struct Pushing {
-    job: Arc<Job>,
-    end: mpsc::Receiver<Result<Receipt, Failure>>,
-}
-
-fn begin(client: &Client, spec: PushSpec) -> Result<Pushing, Failure> {
-    let (sender, end) = mpsc::channel();
-    let job = client.push(spec, move |result| sender.send(result).unwrap())?;
-    Ok(Pushing { job, end })
-}
-
-impl Pushing {
-    fn end(self) -> Result<Receipt, Failure> {
-        self.end.recv_timeout(Duration::from_secs(60)).expect("the transfer ends")
-    }
-}
-
-fn push(client: &Client, spec: PushSpec) -> Result<Receipt, Failure> {
-    begin(client, spec)?.end()
-}
-
-/// Bytes that no accident makes equal.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = bytes as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    let mut noise = Vec::with_capacity(bytes + 8);
-    while noise.len() < bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        noise.extend_from_slice(&state.to_le_bytes());
-    }
-    noise.truncate(bytes);
-    noise
+    PushSpec { streams, resume, ..common::push_of(&[source], "file") }
 }
 
 #[test]
@@ -239,11 +195,10 @@ fn a_large_file_is_shared_out_over_its_connections_whatever_proves_it() {
         let mut spec = push_of(&source, 4, false);
         (spec.sources.digest, spec.sources.mapped) = (digest, mapped);
         let client = rig.client();
-        let pushing = begin(&client, spec).unwrap();
-        let job = pushing.job.clone();
+        let pushing = begin_push(&client, spec).unwrap();
         let receipt = pushing.end().unwrap();
         assert_eq!((receipt.files, receipt.bytes, receipt.resumed_bytes), (1, bytes as u64, 0));
-        assert_eq!(job.progress().bytes, bytes as u64);
+        assert_eq!(pushing.job.progress().bytes, bytes as u64);
         let whole = xferd_store::digest_of(digest, &fs::read(&source).unwrap());
         assert_eq!(receipt.digest, Some(whole).filter(|_| digest != DigestAlgorithm::None));
         rig.has(&source, "file");
@@ -296,21 +251,26 @@ fn a_transfer_without_resume_starts_over_when_all_its_connections_break() {
     rig.relay.state.breaks_after.store(EXTENT_BYTES / 2, Ordering::SeqCst);
     rig.relay.state.breaking.store(4, Ordering::SeqCst);
     let client = rig.client();
-    let pushing = begin(&client, push_of(&source, 4, false)).unwrap();
-    let job = pushing.job.clone();
+    let pushing = begin_push(&client, push_of(&source, 4, false)).unwrap();
     pushing.end().unwrap();
-    assert_eq!(job.progress().bytes, LARGE as u64);
+    assert_eq!(pushing.job.progress().bytes, LARGE as u64);
     rig.has(&source, "file");
 }
 
-/// Pushes until the network has carried about half, and is down. What was carried.
-fn push_half(rig: &Rig, spec: PushSpec) -> u64 {
+/// A push under way, of which the network has carried about half, and is down.
+fn cut_off(rig: &Rig, client: &Client, spec: PushSpec) -> Transfer {
     rig.relay.state.down_after.store(LARGE as u64 / 2, Ordering::SeqCst);
-    let client = rig.client();
-    let pushing = begin(&client, spec).unwrap();
+    let pushing = begin_push(client, spec).unwrap();
     while !rig.relay.state.down.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_millis(1));
     }
+    pushing
+}
+
+/// Pushes about half, and ends. What was carried.
+fn push_half(rig: &Rig, spec: PushSpec) -> u64 {
+    let client = rig.client();
+    let pushing = cut_off(rig, &client, spec);
     client.close();
     assert_eq!(pushing.end().unwrap_err().code, ErrorCode::Aborted);
     // What is still in the network's hands arrives as well.
@@ -319,8 +279,7 @@ fn push_half(rig: &Rig, spec: PushSpec) -> u64 {
     }
     let carried = rig.relay.carried();
     rig.relay.forget();
-    rig.relay.state.down_after.store(u64::MAX, Ordering::SeqCst);
-    rig.relay.state.down.store(false, Ordering::SeqCst);
+    rig.relay.repair();
     carried
 }
 
@@ -365,14 +324,9 @@ fn a_later_push_to_a_later_server_sends_only_what_an_earlier_one_did_not() {
 fn a_push_goes_on_when_its_server_comes_back() {
     let rig = Rig::new();
     let source = rig.file("source", LARGE);
-    rig.relay.state.down_after.store(LARGE as u64 / 2, Ordering::SeqCst);
     let client = rig.client();
-    let pushing = begin(&client, push_of(&source, 2, true)).unwrap();
-    while !rig.relay.state.down.load(Ordering::SeqCst) {
-        thread::sleep(Duration::from_millis(1));
-    }
-    rig.relay.state.down_after.store(u64::MAX, Ordering::SeqCst);
-    rig.relay.state.down.store(false, Ordering::SeqCst);
+    let pushing = cut_off(&rig, &client, push_of(&source, 2, true));
+    rig.relay.repair();
     let receipt = pushing.end().unwrap();
     assert_eq!((receipt.bytes, receipt.resumed_bytes), (LARGE as u64, 0));
     rig.has(&source, "file");
@@ -383,12 +337,8 @@ fn a_push_goes_on_when_its_server_comes_back() {
 fn a_push_that_waits_for_its_server_can_be_cancelled() {
     let rig = Rig::new();
     let source = rig.file("source", LARGE);
-    rig.relay.state.down_after.store(LARGE as u64 / 2, Ordering::SeqCst);
     let client = rig.client();
-    let pushing = begin(&client, push_of(&source, 2, true)).unwrap();
-    while !rig.relay.state.down.load(Ordering::SeqCst) {
-        thread::sleep(Duration::from_millis(1));
-    }
+    let pushing = cut_off(&rig, &client, push_of(&source, 2, true));
     pushing.job.cancel();
     assert_eq!(pushing.end().unwrap_err().code, ErrorCode::Aborted);
 }
@@ -413,7 +363,7 @@ fn a_source_that_changes_on_its_way_is_not_stored() {
     let rig = Rig::new();
     let source = rig.file("source", LARGE);
     let client = rig.client();
-    let pushing = begin(&client, push_of(&source, 4, false)).unwrap();
+    let pushing = begin_push(&client, push_of(&source, 4, false)).unwrap();
     while rig.relay.carried() < EXTENT_BYTES {
         thread::sleep(Duration::from_millis(1));
     }

@@ -1,41 +1,21 @@
 //! A client and a server in one process, over loopback.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use tempfile::TempDir;
-use xferd_client::{
-    Client, Compare, Job, PullSpec, PushSpec, Receipt, Selection, Sources, THREADS_MAX, WriteSpec,
-};
-use xferd_engine::Failure;
-use xferd_server::{Config, Server};
-use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
+use xferd_client::{Client, Compare, PushSpec, Selection, WriteSpec};
+use xferd_engine::THREADS_MAX;
+use xferd_wire::{DigestAlgorithm, ErrorCode};
 
-/// A server over an empty root, a client of it, and a place for local files.
-struct Pair {
-    server: Server,
-    client: Client,
-    root: TempDir,
-    local: TempDir,
-}
+use self::common::{Pair, begin_push, noise, path, pull_of, push_of};
 
 impl Pair {
-    fn new(io_threads: usize, workers: usize) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let mut config = Config::new(root.path());
-        config.listen = vec!["127.0.0.1:0".parse().unwrap()];
-        (config.io_threads, config.workers) = (io_threads, workers);
-        let server = Server::start(config).unwrap();
-        let client_config = xferd_client::Config { io_threads, workers, ..Default::default() };
-        let client = Client::open(server.addresses()[0], client_config).unwrap();
-        Self { server, client, root, local: tempfile::tempdir().unwrap() }
-    }
-
     fn file(&self, name: &str, bytes: usize) -> PathBuf {
         let path = self.local.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -48,72 +28,6 @@ impl Pair {
         let path = self.local.path().join("zeros");
         fs::File::create(&path).unwrap().set_len(bytes).unwrap();
         path
-    }
-
-    fn push(&self, spec: PushSpec) -> Result<Receipt, Failure> {
-        wait(|on_end| self.client.push(spec, on_end))
-    }
-
-    fn pull(&self, spec: PullSpec) -> Result<Receipt, Failure> {
-        wait(|on_end| self.client.pull(spec, on_end))
-    }
-}
-
-fn wait(
-    start: impl FnOnce(Box<dyn FnOnce(Result<Receipt, Failure>) + Send>) -> Result<Arc<Job>, Failure>,
-) -> Result<Receipt, Failure> {
-    let (sender, receiver) = mpsc::channel();
-    start(Box::new(move |result| sender.send(result).unwrap()))?;
-    receiver.recv_timeout(Duration::from_secs(60)).expect("the transfer ends")
-}
-
-/// Bytes that no compression and no accident of alignment makes equal.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = bytes as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    (0..bytes)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        })
-        .collect()
-}
-
-fn path(text: &str) -> RemotePath {
-    RemotePath::from_user(text).unwrap()
-}
-
-fn push_of(sources: &[&Path], target: &str) -> PushSpec {
-    PushSpec {
-        sources: Sources {
-            paths: sources.iter().map(|path| path.to_path_buf()).collect(),
-            target: path(target),
-            into_target: target.ends_with('/'),
-            selection: Selection::default(),
-            digest: DigestAlgorithm::Crc64Nvme,
-            mapped: false,
-        },
-        clients: 1,
-        streams: 1,
-        resume: false,
-        durable: false,
-        compare: Compare::default(),
-        dry_run: false,
-    }
-}
-
-fn pull_of(paths: &[&str], destination: &Path) -> PullSpec {
-    PullSpec {
-        paths: paths.iter().map(|text| path(text)).collect(),
-        destination: destination.to_owned(),
-        selection: Selection::default(),
-        clients: 1,
-        streams: 1,
-        digest: DigestAlgorithm::Crc64Nvme,
-        durable: false,
-        compare: Compare::default(),
-        dry_run: false,
     }
 }
 
@@ -350,14 +264,12 @@ fn a_source_that_changes_while_it_is_sent_is_not_stored() {
             fs::write(pair.root.path().join("copy"), "old").unwrap();
             let mut spec = push_of(&[&source], "copy");
             spec.sources.mapped = mapped;
-            let (sender, receiver) = mpsc::channel();
-            let job = pair.client.push(spec, move |result| sender.send(result).unwrap()).unwrap();
-            while job.progress().bytes == 0 {
+            let push = begin_push(&pair.client, spec).unwrap();
+            while push.job.progress().bytes == 0 {
                 std::thread::yield_now();
             }
             fs::File::options().write(true).open(&source).unwrap().set_len(bytes).unwrap();
-            let result = receiver.recv_timeout(Duration::from_secs(60)).unwrap();
-            let failure = result.expect_err(change);
+            let failure = push.end().expect_err(change);
             assert!(
                 matches!(failure.code, ErrorCode::SourceChanged | ErrorCode::DigestMismatch),
                 "{change}, mapped {mapped}: {failure:?}"
@@ -371,14 +283,12 @@ fn a_source_that_changes_while_it_is_sent_is_not_stored() {
 fn a_cancelled_transfer_ends_on_both_sides_and_leaves_nothing() {
     let pair = Pair::new(1, 0);
     let source = pair.zeros(200 << 20);
-    let (sender, receiver) = mpsc::channel();
-    let job =
-        pair.client.push(push_of(&[&source], "copy"), move |result| sender.send(result).unwrap()).unwrap();
-    while job.progress().bytes == 0 {
+    let push = begin_push(&pair.client, push_of(&[&source], "copy")).unwrap();
+    while push.job.progress().bytes == 0 {
         std::thread::yield_now();
     }
-    job.cancel();
-    let failure = receiver.recv_timeout(Duration::from_secs(60)).unwrap().unwrap_err();
+    push.job.cancel();
+    let failure = push.end().unwrap_err();
     assert_eq!(failure.code, ErrorCode::Aborted);
     while pair.server.stats().connections > 0 {
         std::thread::yield_now();
@@ -413,18 +323,11 @@ fn a_stranger_in_place_of_a_server_is_not_mistaken_for_one() {
 fn closing_a_client_answers_everything_that_is_under_way() {
     let pair = Pair::new(1, 0);
     let source = pair.zeros(200 << 20);
-    let (sender, receiver) = mpsc::channel();
-    for copy in 0..3 {
-        let sender = sender.clone();
-        pair.client
-            .push(push_of(&[&source], &format!("copy{copy}")), move |result| {
-                sender.send(result.map(|_| ())).unwrap()
-            })
-            .unwrap();
-    }
+    let push = |copy| begin_push(&pair.client, push_of(&[&source], &format!("copy{copy}"))).unwrap();
+    let pushes = [0, 1, 2].map(push);
     pair.client.close();
-    for _ in 0..3 {
-        receiver.try_recv().expect("answered before close returns").unwrap_err();
+    for push in pushes {
+        push.ended.try_recv().expect("answered before close returns").unwrap_err();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use xferd_store::StoreError;
-use xferd_wire::{DecodeError, ErrorCode, ErrorReply};
+use xferd_wire::{DecodeError, Digest, DigestAlgorithm, ErrorCode, ErrorReply, RemotePath};
 
 /// A failure on its way to a peer or to the caller of the API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +47,30 @@ impl Failure {
     /// The peer broke the protocol.
     pub fn protocol(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Protocol, message)
+    }
+
+    /// The sender of `path` takes another digest than it announced.
+    pub fn other_algorithm(path: &RemotePath, digest: DigestAlgorithm, announced: DigestAlgorithm) -> Self {
+        Self::protocol(format!("{path}: digest is {digest}, announced was {announced}"))
+    }
+
+    /// The sender of `path` announces an extent beyond its size.
+    pub fn too_many_bytes(path: &RemotePath, announced: u64) -> Self {
+        Self::new(ErrorCode::SizeMismatch, format!("{path}: more bytes than the {announced} announced"))
+    }
+
+    /// The sender of `path` thinks that all of it was sent.
+    pub fn too_few_bytes(path: &RemotePath, came: u64, expected: u64) -> Self {
+        let message = format!("{path}: {came} of {expected} bytes came; nothing was stored");
+        Self::new(ErrorCode::SizeMismatch, message)
+    }
+
+    /// What came of `path` is not what was sent.
+    pub fn other_bytes(path: &RemotePath, ours: &Digest, theirs: &Digest) -> Self {
+        let message = format!(
+            "{path}: the bytes that came have digest {ours}, the sender's have {theirs}; nothing was stored, send it again"
+        );
+        Self::new(ErrorCode::DigestMismatch, message)
     }
 
     /// As a frame's body.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use xferd_os::{scaled, seeded};
 use xferd_store::{FileAttributes, Hasher, Staging, Store, StoreError, WholeFile};
-use xferd_wire::{Digest, DigestAlgorithm, ErrorCode, RemotePath, WritePath};
+use xferd_wire::{Digest, DigestAlgorithm, RemotePath, WritePath};
 
 use crate::disk::DiskOutcome;
 use crate::failure::Failure;
@@ -116,10 +116,7 @@ impl Incoming {
         }
         let end = offset.checked_add(len).filter(|&end| self.size.is_none_or(|size| end <= size));
         let Some(end) = end else {
-            return Err(Failure::new(
-                ErrorCode::SizeMismatch,
-                format!("{}: more bytes than the {} announced", self.path, self.size.unwrap_or_default()),
-            ));
+            return Err(Failure::too_many_bytes(&self.path, self.size.unwrap_or_default()));
         };
         match &mut self.body {
             Body::Gathered { due, .. } => *due = len,
@@ -172,25 +169,14 @@ impl Incoming {
     /// The sender's digest of all bytes.
     pub fn digest(&mut self, theirs: &Digest) -> Result<(), Failure> {
         if theirs.algorithm() != self.algorithm {
-            return Err(Failure::protocol(format!(
-                "{}: digest is {}, announced was {}",
-                self.path,
-                theirs.algorithm().name(),
-                self.algorithm.name()
-            )));
+            return Err(Failure::other_algorithm(&self.path, theirs.algorithm(), self.algorithm));
         }
         let Some(hasher) = self.hasher.take() else {
             return Err(Failure::protocol(format!("{}: a second digest", self.path)));
         };
         let ours = hasher.finish();
         if ours != *theirs && !seeded!(DigestNotChecked) {
-            return Err(Failure::new(
-                ErrorCode::DigestMismatch,
-                format!(
-                    "{}: the bytes that came have digest {ours}, the sender's have {theirs}; nothing was stored, send it again",
-                    self.path
-                ),
-            ));
+            return Err(Failure::other_bytes(&self.path, &ours, theirs));
         }
         self.verified = Some(ours);
         Ok(())
@@ -205,11 +191,7 @@ impl Incoming {
         effects: &mut Effects<O>,
     ) -> Result<Digest, Failure> {
         if self.at != size || self.size.is_some_and(|announced| announced != size) || self.gathering() > 0 {
-            let expected = self.size.unwrap_or(size);
-            return Err(Failure::new(
-                ErrorCode::SizeMismatch,
-                format!("{}: {} of {expected} bytes came; nothing was stored", self.path, self.at),
-            ));
+            return Err(Failure::too_few_bytes(&self.path, self.at, self.size.unwrap_or(size)));
         }
         let Some(digest) = self.verified else {
             return Err(Failure::protocol(format!("{}: commit before the digest", self.path)));
@@ -233,8 +215,8 @@ impl Incoming {
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;
-    use xferd_store::Options;
-    use xferd_wire::Mtime;
+    use xferd_store::{Options, digest_of};
+    use xferd_wire::{ErrorCode, Mtime};
 
     use super::*;
     use crate::session::Effect;
@@ -301,9 +283,7 @@ mod tests {
     }
 
     fn digest(bytes: &[u8]) -> Digest {
-        let mut hasher = Hasher::new(DigestAlgorithm::Crc64Nvme);
-        hasher.update(bytes);
-        hasher.finish()
+        digest_of(DigestAlgorithm::Crc64Nvme, bytes)
     }
 
     fn code(result: Result<impl std::fmt::Debug, Failure>) -> ErrorCode {

@@ -1,11 +1,12 @@
 //! Opens files for sending: small ones are read at once, large ones are left to the kernel.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use xferd_os::{HashMap, Mapping};
-use xferd_store::{FileAttributes, Hasher, Source, SourceDigest, Store, StoreError};
+use xferd_store::{FileAttributes, Source, SourceDigest, Store, StoreError, digest_of};
 use xferd_wire::{Digest, DigestAlgorithm, FileHeader, Frame, Identity, Mtime, RemotePath};
 
+use crate::lock::lock;
 use crate::outgoing::OpenSource;
 use crate::session::Effects;
 
@@ -70,7 +71,7 @@ impl OpenFiles {
         version: Version,
         open: impl FnOnce() -> Result<OpenSource, StoreError>,
     ) -> Result<Arc<OpenSource>, StoreError> {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = lock(&self.0);
         if let Some(open) = files.get(&version).and_then(Weak::upgrade) {
             return Ok(open);
         }
@@ -104,9 +105,8 @@ impl Opened {
         let header = FileHeader { size, start, end, mode, mtime };
         let content = if end - start <= wanted.small_bytes_max {
             let bytes = source.read(start, end)?;
-            let mut hasher = Hasher::new(wanted.digest);
-            hasher.update(&bytes);
-            Content::Small(bytes, hasher.finish())
+            let digest = digest_of(wanted.digest, &bytes);
+            Content::Small(bytes, digest)
         } else {
             let Wanted { digest, mapped, .. } = *wanted;
             let version = Version { path: path.clone(), identity, size, mtime, start, end, digest, mapped };

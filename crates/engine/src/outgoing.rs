@@ -197,7 +197,7 @@ mod tests {
     use std::fs::OpenOptions;
 
     use tempfile::TempDir;
-    use xferd_store::{Hasher, Options, Store};
+    use xferd_store::{Options, Store, digest_of};
     use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
 
     use super::*;
@@ -274,12 +274,8 @@ mod tests {
         for start in [0, 1, EXTENT_BYTES, SIZE - 1] {
             let (_root, source) = open(start);
             let (progress, extents) = send(source, || {});
-            let mut hasher = Hasher::new(DigestAlgorithm::Crc64Nvme);
-            hasher.update(&vec![7; (SIZE - start) as usize]);
-            assert!(
-                matches!(progress, Progress::Complete(digest) if digest == hasher.finish()),
-                "{progress:?}"
-            );
+            let expected = digest_of(DigestAlgorithm::Crc64Nvme, &vec![7; (SIZE - start) as usize]);
+            assert!(matches!(progress, Progress::Complete(digest) if digest == expected), "{progress:?}");
             let end = extents.iter().fold(start, |at, (offset, len)| {
                 assert_eq!(*offset, at);
                 at + len

@@ -43,7 +43,7 @@ impl<O> Work<O> {
         match self {
             Self::Run(work) => work(),
             Self::Put(Put { store, file, durable, outcome }) => {
-                outcome(store.put_whole(&file.path, &file.bytes, &file.attributes, durable))
+                outcome(store.put_many(&[file], durable).remove(0))
             }
         }
     }

@@ -2,12 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status};
 use xferd_client::{Answer, Receipt};
-use xferd_engine::Failure;
+use xferd_engine::{Failure, lock};
 use xferd_wire::{Entry, ErrorCode};
 
 /// Tells JavaScript that completions wait. It takes and returns nothing.
@@ -93,7 +93,7 @@ impl Calls {
 
     /// Takes the answers that have come.
     pub(crate) fn drain(&mut self, env: &Env) -> Vec<Completion> {
-        let completions = std::mem::take(&mut self.queue.lock().completions);
+        let completions = std::mem::take(&mut lock(&self.queue.state).completions);
         self.unanswered -= completions.len();
         self.keep_alive(env);
         completions
@@ -106,7 +106,7 @@ impl Calls {
     }
 
     fn keep_alive(&self, env: &Env) {
-        let wake = &mut self.queue.lock().wake;
+        let wake = &mut lock(&self.queue.state).wake;
         // Deprecated as a way to count owners. It is the only one to have Node wait for this function, or not.
         #[allow(deprecated)]
         let told = if self.held || self.unanswered > 0 { wake.refer(env) } else { wake.unref(env) };
@@ -171,16 +171,12 @@ struct State {
 
 impl Queue {
     fn push(&self, completion: Completion) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.completions.push(completion);
         if state.completions.len() == 1 {
             // Never waits. It fails only while the environment ends, and then nobody wants to know any more.
             state.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -16,6 +16,6 @@ mod session;
 mod transfers;
 
 pub use log::{HAPPENINGS_MAX, Happening, HappeningKind, Stats};
-pub use server::{CONNECTIONS_MAX, Config, DEFAULT_PORT, Server, THREADS_MAX};
+pub use server::{CONNECTIONS_MAX, Config, DEFAULT_PORT, Server};
 pub use session::{PUTS_ARRIVING_MAX, PUTS_COMMITTING_MAX, Patience, REQUESTS_WAITING_MAX, ServerSession};
 pub use transfers::{ATTACHED_MAX, TRANSFERS_MAX};

@@ -4,18 +4,18 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use xferd_engine::{Batch, Failure, Load, Mailbox, Shard};
+use xferd_engine::{Failure, Load, Mailbox, Shard, check_threads, lock, shards, threads_default};
 use xferd_os::net::{Listener, Socket};
-use xferd_reactor::{LISTENERS_MAX, Limits, MioDriver, WorkerPool};
+use xferd_reactor::{LISTENERS_MAX, Limits};
 use xferd_store::{Options, Store, WritePolicy};
 use xferd_wire::ErrorCode;
 
 use crate::log::{Happening, Log, Stats};
-use crate::session::{Patience, ServerOutcome, ServerSession, Shared};
+use crate::session::{Patience, ServerSession, Shared};
 
 /// The port a server listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7400;
@@ -26,11 +26,6 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 /// Connections beyond the limit that are kept for as long as it takes to tell them so. Further ones are just closed.
 const REFUSALS_MAX: usize = 1024;
 
-/// Reactors, and workers, of one server: more threads than any machine has use for.
-pub const THREADS_MAX: usize = 256;
-
-type Pool = WorkerPool<Batch<ServerOutcome>>;
-
 /// What a server serves, where and how.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -38,9 +33,9 @@ pub struct Config {
     pub root: PathBuf,
     /// Addresses to listen on; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
-    /// Reactor threads, 1 to [`THREADS_MAX`].
+    /// Reactor threads, 1 to [`xferd_engine::THREADS_MAX`].
     pub io_threads: usize,
-    /// Worker threads for file work, up to [`THREADS_MAX`]; 0 does it on the reactors.
+    /// Worker threads for file work, up to [`xferd_engine::THREADS_MAX`]; 0 does it on the reactors.
     pub workers: usize,
     /// Sync every file before it is acknowledged.
     pub durable: bool,
@@ -62,7 +57,7 @@ impl Config {
         Self {
             root: root.into(),
             listen: vec![(Ipv4Addr::LOCALHOST, DEFAULT_PORT).into()],
-            io_threads: thread::available_parallelism().map_or(1, usize::from).min(4),
+            io_threads: threads_default(),
             workers: 0,
             durable: false,
             write_policy: WritePolicy::Auto,
@@ -78,12 +73,7 @@ impl Config {
         if self.listen.is_empty() || self.listen.len() > LISTENERS_MAX {
             return wrong(format!("{} addresses to listen on; give 1 to {LISTENERS_MAX}", self.listen.len()));
         }
-        if !(1..=THREADS_MAX).contains(&self.io_threads) {
-            return wrong(format!("{} I/O threads; give 1 to {THREADS_MAX}", self.io_threads));
-        }
-        if self.workers > THREADS_MAX {
-            return wrong(format!("{} workers; give 0 to {THREADS_MAX}", self.workers));
-        }
+        check_threads(self.io_threads, self.workers)?;
         if self.connections_max == 0 {
             return wrong("a server of 0 connections serves nobody; give at least 1".into());
         }
@@ -148,20 +138,13 @@ impl Server {
             open_files: Arc::default(),
         });
         let start_failed = |error: io::Error| Failure::io("cannot start the server's threads", &error);
-        let pool = match config.workers {
-            0 => None,
-            workers => Some(Pool::start(workers).map_err(start_failed)?),
-        };
         // All may come to one reactor. Each has at most one receive, one send, one close, one batch of work and two
         // writes under way.
         let sockets_max = config.connections_max.saturating_add(REFUSALS_MAX);
         let limits =
             Limits { sockets_max, operations_max: sockets_max.saturating_mul(6), ..Limits::default() };
-        let mut shards = Vec::with_capacity(config.io_threads);
-        for _ in 0..config.io_threads {
-            let driver = MioDriver::new(limits, pool.clone()).map_err(start_failed)?;
-            shards.push(Shard::new(driver, config.connections_max));
-        }
+        let mut shards = shards(config.io_threads, config.workers, limits, config.connections_max)
+            .map_err(start_failed)?;
         let mailboxes: Vec<_> = shards.iter().map(Shard::mailbox).collect();
         let places = shards.iter().map(|shard| (shard.load(), shard.mailbox())).collect();
         let placement = Placement { places, shared: shared.clone(), connections_max: config.connections_max };
@@ -257,10 +240,6 @@ impl Running {
             let _ = thread.join();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells that a thread has ended, however it ended.

@@ -1,9 +1,9 @@
 //! Files that several connections send together, and files that are kept to be resumed.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use xferd_engine::{Effects, Failure};
+use xferd_engine::{Effects, Failure, lock};
 use xferd_os::{HashMap, Sink, random, seeded};
 use xferd_store::{Hasher, Runs, SourceVersion, Staging, Store, StoreError};
 use xferd_wire::{Committed, Digest, ErrorCode, Have, Put, Run, Sharing, TransferId, WritePath};
@@ -173,8 +173,7 @@ impl Attachment {
     pub(crate) fn announce(&mut self, digest: Digest) -> Result<(), Failure> {
         let Put { path, digest: algorithm, .. } = &self.transfer.put;
         if digest.algorithm() != *algorithm {
-            let theirs = digest.algorithm();
-            return Err(Failure::protocol(format!("{path}: digest is {theirs}, announced was {algorithm}")));
+            return Err(Failure::other_algorithm(path, digest.algorithm(), *algorithm));
         }
         self.announced = Some(digest);
         Ok(())
@@ -195,8 +194,7 @@ impl Attachment {
         };
         let end = offset.saturating_add(len);
         if end > transfer.size() {
-            let message = format!("{path}: more bytes than the {} announced", transfer.size());
-            return Err(Failure::new(ErrorCode::SizeMismatch, message));
+            return Err(Failure::too_many_bytes(path, transfer.size()));
         }
         let mut state = lock(&transfer.state);
         if state.committed {
@@ -251,19 +249,10 @@ impl Attachment {
             return Err(Failure::protocol(format!("{path}: commit before the digest")));
         };
         let mut state = lock(&transfer.state);
-        let incomplete = || {
-            let (held, announced) = (state.held.bytes(), transfer.size());
-            let message = format!("{path}: {held} of {announced} bytes came; nothing was stored");
-            Failure::new(ErrorCode::SizeMismatch, message)
-        };
+        let incomplete = || Failure::too_few_bytes(path, state.held.bytes(), transfer.size());
         let ours = state.held.digest(size).filter(|_| size == transfer.size()).ok_or_else(incomplete)?;
         if ours != theirs && !seeded!(DigestNotChecked) {
-            return Err(Failure::new(
-                ErrorCode::DigestMismatch,
-                format!(
-                    "{path}: the bytes that came have digest {ours}, the sender's have {theirs}; nothing was stored, send it again"
-                ),
-            ));
+            return Err(Failure::other_bytes(path, &ours, &theirs));
         }
         let second = || Failure::protocol(format!("{path}: a second commit"));
         let staging = lock(&transfer.staging).take().ok_or_else(second)?;
@@ -342,8 +331,4 @@ fn new_id() -> TransferId {
     let mut id = [0; 16];
     id.iter_mut().zip(halves.concat()).for_each(|(byte, random)| *byte = random);
     TransferId(id)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

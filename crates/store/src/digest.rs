@@ -203,10 +203,7 @@ impl Source {
         let mut hasher = Hasher::new(algorithm);
         if algorithm != DigestAlgorithm::None {
             let mut at = start;
-            hash_range(&self.file(), &mut hasher, &mut at, end).map_err(|error| match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => self.changed(),
-                _ => self.failed(error),
-            })?;
+            hash_range(&self.file(), &mut hasher, &mut at, end).map_err(|error| self.read_failed(error))?;
         }
         Ok(hasher.finish())
     }

@@ -28,14 +28,14 @@ pub struct WholeFile {
 }
 
 impl Store {
-    /// Stores `files` in the order they are given, each as [`Store::put_whole`] would, and says for each what became of
-    /// it. One that fails is no hindrance to the others.
+    /// Stores `files` in the order they are given, each as [`Store::stage`], writing and [`Store::commit`] would with more
+    /// system calls, and says for each what became of it. One that fails is no hindrance to the others.
     ///
     /// Each directory is looked up once for many files. Files that are to survive a power loss reach the disk together:
     /// all are written, then all are synced, then all get their names, then each directory is synced.
     ///
     /// # Errors
-    /// For each file those of [`Store::put_whole`].
+    /// For each file those of both.
     pub fn put_many(&self, files: &[WholeFile], durable: bool) -> Vec<Result<(), StoreError>> {
         let durable = durable || self.options.durable;
         let mut results = Vec::with_capacity(files.len());

@@ -48,12 +48,17 @@ impl Source {
     pub fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
         let bytes = usize::try_from(end.saturating_sub(start)).map_err(|_| self.changed())?;
         let mut bytes = vec![0; bytes];
-        self.file.read_exact_at(&mut bytes, start).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => self.changed(),
-            _ => self.failed(error),
-        })?;
+        self.file.read_exact_at(&mut bytes, start).map_err(|error| self.read_failed(error))?;
         self.verify_unchanged()?;
         Ok(bytes)
+    }
+
+    /// The error of reading bytes that it had when it was opened: if they are not there, it was changed.
+    pub(crate) fn read_failed(&self, error: std::io::Error) -> StoreError {
+        match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => self.changed(),
+            _ => self.failed(error),
+        }
     }
 
     /// The error that says what the system said about it.
@@ -68,7 +73,7 @@ impl Source {
     /// # Errors
     /// [`StoreError::SourceChanged`].
     pub fn verify_unchanged(&self) -> Result<(), StoreError> {
-        let now = file::attributes(&self.file).map_err(|error| StoreError::of(&self.path, error))?;
+        let now = file::attributes(&self.file).map_err(|error| self.failed(error))?;
         if is_unchanged(&self.opened, &now) { Ok(()) } else { Err(self.changed()) }
     }
 

@@ -238,25 +238,6 @@ impl Store {
         self.publish(staging, dir, &parent, durable).map_err(failed)
     }
 
-    /// Stores `bytes` at `path` in one go: [`Store::stage`], write and [`Store::commit`] with fewer system calls.
-    ///
-    /// # Errors
-    /// As those of both.
-    pub fn put_whole(
-        &self,
-        path: &RemotePath,
-        bytes: &[u8],
-        attributes: &FileAttributes,
-        durable: bool,
-    ) -> Result<(), StoreError> {
-        self.admit_change(path)?;
-        let failed = |error| StoreError::of(path, error);
-        let (parent, _) = split(path).ok_or_else(|| StoreError::NotAFile { path: shown(path) })?;
-        let dir = self.open_or_make(&parent).map(Arc::new).map_err(failed)?;
-        let staging = Staging::written(&dir, path, bytes, attributes).map_err(failed)?;
-        self.publish(staging, dir, &parent, durable).map_err(failed)
-    }
-
     /// Gives a complete file its name in `dir`, which is at `parent`.
     fn publish(
         &self,

@@ -1,6 +1,8 @@
 //! Nothing outside the root is read or changed, whatever the names, links and races.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -8,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, RenameFlags};
 use xferd_store::{FileAttributes, Options, Store, StoreError};
-use xferd_wire::{ErrorCode, LinkTarget, RemotePath};
+use xferd_wire::{ErrorCode, LinkTarget};
+
+use self::common::{path, put_whole};
 
 /// `root` and, beside it, `outside/secret`.
 struct Scene {
@@ -38,10 +42,6 @@ impl Scene {
     }
 }
 
-fn path(path: &str) -> RemotePath {
-    RemotePath::parse(path).unwrap()
-}
-
 fn attributes() -> FileAttributes {
     FileAttributes { mode: 0o644, ..FileAttributes::default() }
 }
@@ -60,7 +60,7 @@ fn every_operation_through_a_link_that_leads_out_is_refused() {
             ("stage", store.stage(&new, Some(1)).map(drop)),
             ("stage over", store.stage(&inner, None).map(drop)),
             ("stage below", store.stage(&path(&format!("{way}/d/new")), None).map(drop)),
-            ("put", store.put_whole(&new, b"x", &attributes(), false)),
+            ("put", put_whole(store, &new, b"x", &attributes(), false)),
             ("open", store.open_source(&inner).map(drop)),
             ("stat", store.stat(&inner).map(drop)),
             ("list", store.list(&path(way), true).map(drop)),
@@ -87,7 +87,7 @@ fn a_link_at_the_path_itself_is_replaced_or_removed_and_what_it_points_to_stays(
         symlink("../outside/secret", scene.at("root").join(name)).unwrap();
     }
     let store = &scene.store;
-    store.put_whole(&path("put"), b"new", &attributes(), false).unwrap();
+    put_whole(store, &path("put"), b"new", &attributes(), false).unwrap();
     let staging = store.stage(&path("staged"), Some(0)).unwrap();
     store.commit(staging, 0, &attributes(), false).unwrap();
     store.symlink(&path("relinked"), &LinkTarget::parse("put").unwrap()).unwrap();
@@ -142,7 +142,7 @@ fn links_that_stay_inside_are_followed_on_the_way() {
     let store = &scene.store;
     store.make_dir(&path("deep/er"), 0o755, true).unwrap();
     store.symlink(&path("short"), &LinkTarget::parse("deep/er").unwrap()).unwrap();
-    store.put_whole(&path("short/file"), b"x", &attributes(), true).unwrap();
+    put_whole(store, &path("short/file"), b"x", &attributes(), true).unwrap();
     assert_eq!(fs::read(scene.at("root/deep/er/file")).unwrap(), b"x");
     assert_eq!(store.open_source(&path("short/file")).unwrap().size(), 1);
 }
@@ -165,7 +165,7 @@ fn nothing_gets_out_while_a_directory_is_swapped_for_a_link() {
         for number in 0..1_000 {
             // Each may fail or not: only where it has its effect matters.
             let _ =
-                scene.store.put_whole(&path(&format!("d/new{}", number % 10)), b"x", &attributes(), false);
+                put_whole(&scene.store, &path(&format!("d/new{}", number % 10)), b"x", &attributes(), false);
             let _ = scene.store.remove(&path(&format!("d/new{}", number % 7)), true);
             let read =
                 scene.store.open_source(&path("d/secret")).and_then(|source| source.read(0, source.size()));

@@ -1,24 +1,27 @@
 //! No descriptor left. Alone in its process, because the limit is for all of it.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::fs;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use xferd_store::{FileAttributes, Options, Store, StoreError};
+use xferd_store::{FileAttributes, StoreError};
 use xferd_wire::{ErrorCode, RemotePath};
+
+use self::common::{path, put_whole, store};
 
 #[test]
 fn a_process_without_descriptors_says_so_and_recovers() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path(), Options::default()).unwrap();
-    let (file, new) = (RemotePath::parse("file").unwrap(), RemotePath::parse("d/new").unwrap());
+    let (_directory, store) = store();
+    let (file, new) = (path("file"), path("d/new"));
     let attributes = FileAttributes { mode: 0o644, ..FileAttributes::default() };
-    store.put_whole(&file, b"x", &attributes, false).unwrap();
+    put_whole(&store, &file, b"x", &attributes, false).unwrap();
     let attempts = || -> [Result<(), StoreError>; 4] {
         [
             store.open_source(&file).map(drop),
             store.list(&RemotePath::ROOT, true).map(drop),
-            store.put_whole(&new, b"x", &attributes, false),
+            put_whole(&store, &new, b"x", &attributes, false),
             store.stage(&new, Some(1)).map(drop),
         ]
     };

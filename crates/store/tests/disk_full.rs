@@ -1,12 +1,16 @@
 //! A disk without room, on a small file system of its own.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use xferd_store::{FileAttributes, Options, Store, StoreError};
-use xferd_wire::{ErrorCode, RemotePath};
+use xferd_wire::ErrorCode;
+
+use self::common::{path, put_whole};
 
 /// A tmpfs of one megabyte, unmounted in the end.
 struct SmallDisk(tempfile::TempDir);
@@ -40,7 +44,7 @@ fn a_full_disk_is_told_and_leaves_nothing_behind() {
         return;
     };
     let store = Store::open(disk.path(), Options::default()).unwrap();
-    let path = RemotePath::parse("file").unwrap();
+    let path = path("file");
     let attributes = FileAttributes { mode: 0o644, ..FileAttributes::default() };
     let large = vec![1; 2 << 20];
 
@@ -52,9 +56,9 @@ fn a_full_disk_is_told_and_leaves_nothing_behind() {
             assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
         }
     }
-    let error = store.put_whole(&path, &large, &attributes, false).unwrap_err();
+    let error = put_whole(&store, &path, &large, &attributes, false).unwrap_err();
     assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
 
     assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
-    store.put_whole(&path, &large[..900 << 10], &attributes, true).unwrap();
+    put_whole(&store, &path, &large[..900 << 10], &attributes, true).unwrap();
 }

@@ -1,6 +1,8 @@
 //! A final name is absent, old or complete.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -10,15 +12,7 @@ use xferd_store::{FileAttributes, Options, Staging, Store};
 use xferd_wire::limits::FILE_BYTES_MAX;
 use xferd_wire::{ErrorCode, Mtime, RemotePath};
 
-fn store() -> (tempfile::TempDir, Store) {
-    let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path(), Options::default()).unwrap();
-    (directory, store)
-}
-
-fn path(path: &str) -> RemotePath {
-    RemotePath::parse(path).unwrap()
-}
+use self::common::{path, put_whole, store};
 
 fn attributes() -> FileAttributes {
     FileAttributes { mode: 0o640, mtime: Mtime { seconds: 1_000_000_007, nanoseconds: 5 } }
@@ -43,7 +37,7 @@ fn a_committed_file_has_its_bytes_mode_and_time() {
     let (directory, store) = store();
     for durable in [false, true] {
         store.commit(staged(&store, "a/b/file", b"bytes"), 5, &attributes(), durable).unwrap();
-        store.put_whole(&path("a/b/whole"), b"bytes", &attributes(), durable).unwrap();
+        put_whole(&store, &path("a/b/whole"), b"bytes", &attributes(), durable).unwrap();
         for name in ["a/b/file", "a/b/whole"] {
             let file = directory.path().join(name);
             assert_eq!(fs::read(&file).unwrap(), b"bytes", "{name}");
@@ -59,7 +53,7 @@ fn a_committed_file_has_its_bytes_mode_and_time() {
 fn empty_and_unsized_files_are_committed() {
     let (directory, store) = store();
     store.commit(staged(&store, "empty", b""), 0, &attributes(), false).unwrap();
-    store.put_whole(&path("empty-whole"), b"", &attributes(), false).unwrap();
+    put_whole(&store, &path("empty-whole"), b"", &attributes(), false).unwrap();
     let staging = store.stage(&path("unsized"), None).unwrap();
     staging.sink().write_all_at(b"four", 0).unwrap();
     store.commit(staging, 4, &attributes(), false).unwrap();
@@ -95,14 +89,14 @@ fn a_reader_sees_the_old_or_the_new_file_and_never_none_or_a_part() {
     let (directory, store) = store();
     let file = directory.path().join("file");
     let contents = [vec![b'a'; 100_000], vec![b'b'; 50_000]];
-    store.put_whole(&path("file"), &contents[0], &attributes(), false).unwrap();
+    put_whole(&store, &path("file"), &contents[0], &attributes(), false).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for number in 0..300 {
                 let bytes = &contents[number % 2];
                 if number % 3 == 0 {
-                    store.put_whole(&path("file"), bytes, &attributes(), false).unwrap();
+                    put_whole(&store, &path("file"), bytes, &attributes(), false).unwrap();
                 } else {
                     store
                         .commit(staged(&store, "file", bytes), bytes.len() as u64, &attributes(), false)
@@ -161,7 +155,10 @@ fn a_directory_is_never_replaced_by_a_file() {
     fs::create_dir(directory.path().join("d")).unwrap();
     for at in [path("d"), RemotePath::ROOT] {
         assert_eq!(store.stage(&at, Some(1)).unwrap_err().code(), ErrorCode::NotAFile);
-        assert_eq!(store.put_whole(&at, b"x", &attributes(), false).unwrap_err().code(), ErrorCode::NotAFile);
+        assert_eq!(
+            put_whole(&store, &at, b"x", &attributes(), false).unwrap_err().code(),
+            ErrorCode::NotAFile
+        );
     }
     let staging = staged(&store, "later", b"x");
     fs::create_dir(directory.path().join("later")).unwrap();
@@ -176,7 +173,7 @@ fn a_file_is_never_taken_for_a_directory() {
     for at in ["file/below", "file/far/below"] {
         assert_eq!(store.stage(&path(at), None).unwrap_err().code(), ErrorCode::NotADirectory, "{at}");
         assert_eq!(
-            store.put_whole(&path(at), b"x", &attributes(), false).unwrap_err().code(),
+            put_whole(&store, &path(at), b"x", &attributes(), false).unwrap_err().code(),
             ErrorCode::NotADirectory,
             "{at}"
         );
@@ -187,7 +184,7 @@ fn a_file_is_never_taken_for_a_directory() {
 fn a_name_may_be_as_long_as_the_file_system_takes_and_no_longer() {
     let (directory, store) = store();
     let longest = "n".repeat(255);
-    store.put_whole(&path(&longest), b"x", &attributes(), false).unwrap();
+    put_whole(&store, &path(&longest), b"x", &attributes(), false).unwrap();
     store.commit(staged(&store, &longest, b"y"), 1, &attributes(), false).unwrap();
     assert_eq!(names(directory.path()), [longest]);
     assert!(RemotePath::parse(&"n".repeat(256)).is_err());
@@ -199,7 +196,7 @@ fn a_path_too_long_for_the_system_is_a_bad_path() {
     // 16 components of 255 bytes: allowed on the wire, and with the NUL one byte too long for Linux.
     let longest = vec!["n".repeat(255); 16].join("/") + "/";
     let at = path(longest.trim_end_matches('/'));
-    match store.put_whole(&at, b"x", &attributes(), false) {
+    match put_whole(&store, &at, b"x", &attributes(), false) {
         Ok(()) => assert_eq!(store.open_source(&at).unwrap().size(), 1),
         Err(error) => assert_eq!(error.code(), ErrorCode::BadPath, "{error}"),
     }
@@ -209,7 +206,7 @@ fn a_path_too_long_for_the_system_is_a_bad_path() {
 fn dangerous_bits_of_a_mode_are_left_out() {
     let (directory, store) = store();
     let attributes = FileAttributes { mode: 0o7755, ..attributes() };
-    store.put_whole(&path("whole"), b"x", &attributes, false).unwrap();
+    put_whole(&store, &path("whole"), b"x", &attributes, false).unwrap();
     store.commit(staged(&store, "staged", b"x"), 1, &attributes, false).unwrap();
     store.make_dir(&path("d"), 0o7555, false).unwrap();
     let mode = |name: &str| fs::metadata(directory.path().join(name)).unwrap().permissions().mode() & 0o7777;
@@ -281,7 +278,7 @@ fn a_read_only_store_refuses_every_change() {
     let target = xferd_wire::LinkTarget::parse("file").unwrap();
     for outcome in [
         store.stage(&new, None).map(drop),
-        store.put_whole(&file, b"y", &attributes(), false),
+        put_whole(&store, &file, b"y", &attributes(), false),
         store.remove(&file, false),
         store.rename(&file, &new),
         store.make_dir(&new, 0o755, true),
@@ -301,9 +298,9 @@ fn a_durable_store_does_everything_the_others_do() {
     for number in 0..3 {
         let at = format!("a/b/{number}/file");
         store.commit(staged(&store, &at, b"x"), 1, &attributes(), false).unwrap();
-        store.put_whole(&path(&at), b"y", &attributes(), false).unwrap();
+        put_whole(&store, &path(&at), b"y", &attributes(), false).unwrap();
         store.rename(&path(&format!("a/b/{number}")), &path(&format!("c/{number}"))).unwrap();
-        store.put_whole(&path(&format!("c/{number}/file")), b"z", &attributes(), false).unwrap();
+        put_whole(&store, &path(&format!("c/{number}/file")), b"z", &attributes(), false).unwrap();
         store.make_dir(&path(&format!("c/{number}/d")), 0o755, false).unwrap();
         store.remove(&path(&format!("c/{number}")), true).unwrap();
     }

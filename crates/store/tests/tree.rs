@@ -1,6 +1,8 @@
 //! What changes and shows a tree without moving bytes.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -11,19 +13,11 @@ use xferd_store::{DEPTH_MAX, FileAttributes, Listed, Options, Store, StoreError}
 use xferd_wire::limits::ENTRIES_MAX;
 use xferd_wire::{Entry, EntryKind, ErrorCode, LinkTarget, Mtime, RemotePath};
 
-fn store() -> (tempfile::TempDir, Store) {
-    let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path(), Options::default()).unwrap();
-    (directory, store)
-}
-
-fn path(path: &str) -> RemotePath {
-    RemotePath::parse(path).unwrap()
-}
+use self::common::{path, put_whole, store};
 
 fn put(store: &Store, at: &str, bytes: &[u8]) {
     let attributes = FileAttributes { mode: 0o644, mtime: Mtime { seconds: 7, nanoseconds: 0 } };
-    store.put_whole(&path(at), bytes, &attributes, false).unwrap();
+    put_whole(store, &path(at), bytes, &attributes, false).unwrap();
 }
 
 /// All entries by path, in the order they came; and what was skipped.

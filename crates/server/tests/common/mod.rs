@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use xferd_server::{Config, Server};
-use xferd_store::Hasher;
+use xferd_store::digest_of;
 use xferd_wire::{
     Committed, Decoder, Digest, DigestAlgorithm, ErrorCode, ErrorReply, Frame, Framed, Get, Hello, Identity,
     Item, Mtime, Put, RemotePath, Sharing, WritePath, encode,
@@ -142,9 +142,7 @@ pub(crate) fn pattern(len: usize) -> Vec<u8> {
 }
 
 pub(crate) fn digest(bytes: &[u8]) -> Digest {
-    let mut hasher = Hasher::new(DigestAlgorithm::Crc64Nvme);
-    hasher.update(bytes);
-    hasher.finish()
+    digest_of(DigestAlgorithm::Crc64Nvme, bytes)
 }
 
 pub(crate) fn path(path: &str) -> RemotePath {

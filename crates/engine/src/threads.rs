@@ -1,0 +1,51 @@
+//! The threads of a server or a client: how many, and what they run.
+
+use std::io;
+use std::thread;
+
+use xferd_reactor::{Driver, Limits, MioDriver, WorkerPool};
+use xferd_wire::ErrorCode;
+
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::shard::Shard;
+use crate::work::Batch;
+
+/// Reactors, and workers, of one server or client: more threads than any machine has use for.
+pub const THREADS_MAX: usize = 256;
+
+/// How many threads of a kind there are unless told otherwise: one for each of up to four cores.
+pub fn threads_default() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(4)
+}
+
+/// Refuses counts that no server or client has: 1 to [`THREADS_MAX`] reactors, up to [`THREADS_MAX`] workers.
+///
+/// # Errors
+/// INVALID_ARGUMENT.
+pub fn check_threads(io_threads: usize, workers: usize) -> Result<(), Failure> {
+    let wrong = |message: String| Err(Failure::new(ErrorCode::InvalidArgument, message));
+    if !(1..=THREADS_MAX).contains(&io_threads) {
+        return wrong(format!("{io_threads} I/O threads; give 1 to {THREADS_MAX}"));
+    }
+    if workers > THREADS_MAX {
+        return wrong(format!("{workers} workers; give 0 to {THREADS_MAX}"));
+    }
+    Ok(())
+}
+
+/// A shard for each of `io_threads` threads, with `workers` that they share, which are started. Each takes up to
+/// `connections_max` connections, and its driver holds what `limits` allow.
+///
+/// # Errors
+/// What the system says to starting threads and making drivers.
+pub fn shards<S: Session>(
+    io_threads: usize,
+    workers: usize,
+    limits: Limits,
+    connections_max: usize,
+) -> io::Result<Vec<Shard<S, impl Driver<Batch<S::Outcome>> + Send + 'static>>> {
+    let pool = if workers > 0 { Some(WorkerPool::start(workers)?) } else { None };
+    let shard = |_| Ok(Shard::new(MioDriver::new(limits, pool.clone())?, connections_max));
+    (0..io_threads).map(shard).collect()
+}
