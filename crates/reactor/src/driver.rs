@@ -5,7 +5,30 @@ use std::time::Instant;
 
 use xferd_os::net::{Listener, Socket};
 
-use crate::{BufferPool, Done, Job, ListenerRef, Op, SockRef, Token};
+use crate::{BufferLimits, BufferPool, Done, Job, ListenerRef, Op, SockRef, Token};
+
+/// Bytes that one operation moves in one turn at most, so that one flow cannot starve the rest.
+pub const BYTES_PER_TURN_MAX: usize = 4 * 1024 * 1024;
+
+/// Listeners of one driver: an address each, and few are ever given.
+pub const LISTENERS_MAX: usize = 64;
+
+/// What a driver holds at most. No limit may be 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sockets registered or being connected.
+    pub sockets_max: usize,
+    /// Operations in flight. A socket takes up to three (receive, send, close).
+    pub operations_max: usize,
+    /// Buffers.
+    pub buffers: BufferLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { sockets_max: 16 * 1024, operations_max: 64 * 1024, buffers: BufferLimits::default() }
+    }
+}
 
 /// Performs operations for one thread.
 ///

@@ -8,15 +8,18 @@
 #![forbid(unsafe_code)]
 
 mod buffer;
+mod chores;
 mod driver;
 mod mio_driver;
 mod op;
+mod receive;
 mod timers;
+mod transmit;
 mod workers;
 
 pub use buffer::{BufferLimits, BufferPool, PAGE_BYTES, PoolBuf};
-pub use driver::{Driver, Wait, Waker};
-pub use mio_driver::{BYTES_PER_TURN_MAX, LISTENERS_MAX, Limits, MioDriver};
+pub use driver::{BYTES_PER_TURN_MAX, Driver, LISTENERS_MAX, Limits, Wait, Waker};
+pub use mio_driver::MioDriver;
 pub use op::{Carried, Done, FileRef, Job, ListenerRef, Op, SendBuf, SockRef, Token};
 pub use timers::{TimerId, Timers};
 pub use workers::WorkerPool;

@@ -19,37 +19,17 @@ use mio::{Events, Interest, Poll};
 use slab::Slab;
 use xferd_os::net::{Listener, Socket};
 
-use self::stream::{Receive, Stream, Transmit};
+use self::stream::Stream;
 use crate::buffer::BufferSize;
+use crate::chores::Chores;
 use crate::op::Key;
-use crate::workers::{Errand, Mailbox, WORK_QUEUE_MAX, Work};
+use crate::receive::Receive;
+use crate::transmit::Transmit;
+use crate::workers::Work;
 use crate::{
-    BufferLimits, BufferPool, Carried, Done, Driver, Job, ListenerRef, Op, SockRef, Token, Wait, Waker,
-    WorkerPool,
+    BufferPool, Carried, Done, Driver, Job, LISTENERS_MAX, Limits, ListenerRef, Op, SockRef, Token, Wait,
+    Waker, WorkerPool,
 };
-
-/// Bytes that one operation moves in one turn at most, so that one flow cannot starve the rest.
-pub const BYTES_PER_TURN_MAX: usize = 4 * 1024 * 1024;
-
-/// Listeners of one driver: an address each, and few are ever given.
-pub const LISTENERS_MAX: usize = 64;
-
-/// What a driver holds at most. No limit may be 0.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Sockets registered or being connected.
-    pub sockets_max: usize,
-    /// Operations in flight. A socket takes up to three (receive, send, close).
-    pub operations_max: usize,
-    /// Buffers.
-    pub buffers: BufferLimits,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { sockets_max: 16 * 1024, operations_max: 64 * 1024, buffers: BufferLimits::default() }
-    }
-}
 
 /// The driver on mio.
 pub struct MioDriver<J: Job> {
@@ -70,14 +50,7 @@ pub struct MioDriver<J: Job> {
     /// Slots of streams that found no buffer free, once each.
     starved: Vec<usize>,
     buffers: BufferPool,
-    workers: Option<Arc<WorkerPool<J>>>,
-    mailbox: Arc<Mailbox<J>>,
-    /// Errands that workers have, or have left in the mailbox.
-    errands: usize,
-    /// Work that no worker had room for.
-    work: VecDeque<(Token, Work<J>)>,
-    /// What the next turn does itself.
-    own_work: VecDeque<(Token, Work<J>)>,
+    chores: Chores<J>,
     /// What ended outside a turn.
     ended: Vec<Done<J>>,
 }
@@ -111,11 +84,7 @@ impl<J: Job> MioDriver<J> {
             full: VecDeque::new(),
             starved: Vec::new(),
             buffers: BufferPool::new(limits.buffers, waker.clone()),
-            workers,
-            mailbox: Arc::new(Mailbox::new(waker.clone())),
-            errands: 0,
-            work: VecDeque::new(),
-            own_work: VecDeque::new(),
+            chores: Chores::new(workers, waker.clone()),
             ended: Vec::new(),
             waker,
         })
@@ -191,8 +160,7 @@ impl<J: Job> MioDriver<J> {
     }
 
     fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
-        if matches!(receive, Receive::Large { bytes_due: Some(0), .. } | Receive::Small { bytes_max: 0 }) {
-            // The kernel would answer 0, which means something else.
+        if receive.asks_for_nothing() {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "nothing is to be received");
             return self.end(token, error, Carried::Nothing);
         }
@@ -256,32 +224,10 @@ impl<J: Job> MioDriver<J> {
         }
     }
 
-    fn queue(&mut self, token: Token, work: Work<J>, for_worker: bool) {
-        let queue = if for_worker && self.workers.is_some() { &mut self.work } else { &mut self.own_work };
-        queue.push_back((token, work));
-    }
-
     /// Hands over what ended since the last look.
     fn collect(&mut self, done: &mut Vec<Done<J>>) {
         done.append(&mut self.ended);
-        while let Some(errand) = self.mailbox.take() {
-            self.errands -= 1;
-            done.push(errand);
-        }
-    }
-
-    /// Hands work to the workers as far as there is room, in order.
-    fn dispatch(&mut self) {
-        let Some(workers) = &self.workers else { return };
-        while self.errands < WORK_QUEUE_MAX {
-            let Some((token, work)) = self.work.pop_front() else { return };
-            let mailbox = Arc::clone(&self.mailbox);
-            if let Err(Errand { token, work, .. }) = workers.push(Errand { token, work, mailbox }) {
-                self.work.push_front((token, work));
-                return;
-            }
-            self.errands += 1;
-        }
+        self.chores.collect(done);
     }
 
     /// Lets streams that had no buffer try again if there is one.
@@ -305,7 +251,7 @@ impl<J: Job> MioDriver<J> {
     /// Whether a turn has something to do without any event.
     fn is_ready(&self) -> bool {
         !self.runnable.is_empty()
-            || !self.own_work.is_empty()
+            || self.chores.has_own()
             || self.listeners.iter().any(|(_, port)| port.is_ready())
     }
 
@@ -315,9 +261,8 @@ impl<J: Job> MioDriver<J> {
             Wait::Until(instant) => Some(instant.saturating_duration_since(Instant::now())),
             Wait::Forever => None,
         };
-        if !self.work.is_empty() && self.errands == 0 {
-            // Other drivers have filled the workers' queue, and none of ours will come back to tell when it has room.
-            timeout = Some(timeout.map_or(WORK_RETRY, |timeout| timeout.min(WORK_RETRY)));
+        if let Some(patience) = self.chores.patience() {
+            timeout = Some(timeout.map_or(patience, |timeout| timeout.min(patience)));
         }
         // Of those that an event has come for, and they are most, nothing is left to be waited for.
         while self.full.front().is_some_and(|&(slot, since)| !self.is_full(slot, since)) {
@@ -425,12 +370,8 @@ impl<J: Job> Driver<J> for MioDriver<J> {
                 self.transmit(token, sock, Transmit::Mapped { mapping, offset, len })
             }
             Op::ShutdownWrite(sock) => self.transmit(token, sock, Transmit::End),
-            Op::WriteAt { sink, offset, buf } => {
-                // Into memory is written at once, by the thread in whose processor's cache the bytes are.
-                let waits = sink.waits_for_disk();
-                self.queue(token, Work::WriteAt { sink, offset, buf }, waits);
-            }
-            Op::Offload(job) => self.queue(token, Work::Run(job), true),
+            Op::WriteAt { sink, offset, buf } => self.chores.add(token, Work::WriteAt { sink, offset, buf }),
+            Op::Offload(job) => self.chores.add(token, Work::Run(job)),
             Op::Close(sock) => self.close(token, sock),
             Op::Reset(sock) => {
                 if let Some(stream) = self.stream(sock) {
@@ -451,11 +392,7 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             port.accepting = None;
             return self.end(token, cancelled(), Carried::Nothing);
         }
-        let withdrawn = [&mut self.work, &mut self.own_work].into_iter().find_map(|queue| {
-            let place = queue.iter().position(|(waiting, _)| *waiting == token)?;
-            queue.remove(place)
-        });
-        if let Some((_, work)) = withdrawn {
+        if let Some(work) = self.chores.withdraw(token) {
             return self.end(token, cancelled(), work.into_carried());
         }
         let found = self.streams.iter_mut().find_map(|(slot, stream)| {
@@ -481,7 +418,7 @@ impl<J: Job> Driver<J> for MioDriver<J> {
     fn turn(&mut self, wait: Wait, done: &mut Vec<Done<J>>) -> io::Result<()> {
         let done_before = done.len();
         self.collect(done);
-        self.dispatch();
+        self.chores.dispatch();
         self.revive();
         let has_something = done.len() > done_before || self.is_ready();
         // Now and then also when there is something to do: a flow that is always ready must not hide the others' events.
@@ -497,9 +434,9 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             done.extend(port.accept());
         }
         self.run_streams(done);
-        done.extend(self.own_work.drain(..).map(|(token, work)| work.perform(token)));
+        self.chores.perform_own(done);
         self.collect(done);
-        self.dispatch();
+        self.chores.dispatch();
         self.in_flight -= done.len() - done_before;
         Ok(())
     }
@@ -574,9 +511,6 @@ const TURNS_UNPOLLED_MAX: usize = 3;
 
 /// How soon a socket that seemed full is tried again though no event has come: it may have taken little for another reason.
 const FULL_RETRY: Duration = Duration::from_millis(2);
-
-/// How soon work is offered again to workers that others keep busy.
-const WORK_RETRY: Duration = Duration::from_millis(1);
 
 /// Tokens towards mio: a stream's slot, a listener's slot above this, and the waker.
 const LISTENER_BASE: usize = usize::MAX / 2;

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use xferd_os::Sink;
 
-use crate::{Carried, Done, Job, Op, PoolBuf, Token, Waker};
+use crate::{Carried, Done, Job, PoolBuf, Token, Waker};
 
 /// Operations that wait for a worker, over all drivers that share a pool. Past it they wait in their driver.
 pub(crate) const WORK_QUEUE_MAX: usize = 256;
@@ -118,15 +118,6 @@ impl<J: Job> Work<J> {
         match self {
             Work::WriteAt { buf, .. } => Carried::Buf(buf),
             Work::Run(job) => Carried::Job(job),
-        }
-    }
-}
-
-impl<J> From<Work<J>> for Op<J> {
-    fn from(work: Work<J>) -> Op<J> {
-        match work {
-            Work::WriteAt { sink, offset, buf } => Op::WriteAt { sink, offset, buf },
-            Work::Run(job) => Op::Offload(job),
         }
     }
 }

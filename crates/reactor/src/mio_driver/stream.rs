@@ -1,15 +1,14 @@
 use std::io;
-use std::sync::Arc;
 use std::time::Instant;
 
-use xferd_os::Mapping;
 use xferd_os::net::Socket;
 
-use super::BYTES_PER_TURN_MAX;
 use crate::buffer::BufferSize;
 use crate::op::Key;
+use crate::receive::{Inflow, Receive};
+use crate::transmit::Transmit;
 use crate::workers::count;
-use crate::{BufferPool, Carried, Done, FileRef, PoolBuf, SendBuf, SockRef, Token};
+use crate::{BufferPool, Carried, Done, SockRef, Token};
 
 /// A registered socket: what it is ready for, and what is in flight on it.
 pub(super) struct Stream {
@@ -30,26 +29,7 @@ pub(super) struct Stream {
     pub(super) starved: Option<BufferSize>,
     /// Nothing more will come: readable for good.
     ended: bool,
-    /// Whether it has received into a large buffer: large amounts are to be expected.
-    bulk: bool,
-    /// How many bytes there have to be for the kernel to call it readable.
-    mark: u32,
-    /// The last receive found much: so much comes while the driver does something else.
-    fast: bool,
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum Receive {
-    Large { offset: u64, bytes_due: Option<u64> },
-    Small { bytes_max: usize },
-}
-
-pub(super) enum Transmit {
-    Bytes { buf: SendBuf, more: bool },
-    File { file: FileRef, offset: u64, len: u32 },
-    Mapped { mapping: Arc<Mapping>, offset: u64, len: u32 },
-    End,
-    Connect,
+    inflow: Inflow,
 }
 
 impl Stream {
@@ -65,47 +45,27 @@ impl Stream {
             queued: false,
             starved: None,
             ended: false,
-            bulk: false,
-            mark: 1,
-            fast: false,
+            inflow: Inflow::new(),
         }
     }
 
     /// Takes a receiving operation; none is in flight.
     pub(super) fn start_receiving(&mut self, token: Token, receive: Receive) {
-        if !self.bulk && matches!(receive, Receive::Large { .. }) {
-            self.bulk = true;
-            // Only a matter of speed.
-            let _ = self.socket.widen_receive_window(BULK_WINDOW_BYTES);
-        }
+        self.inflow.begin(&self.socket, receive);
         self.receiving = Some((token, receive));
-        if !self.readable {
-            self.set_mark();
-        }
+        self.set_mark();
     }
 
-    /// Has the kernel wait for what the receiving operation wants: for a whole buffer if as much is sure to come and it
-    /// comes fast, because a buffer that is filled in many parts takes as many calls.
     fn set_mark(&mut self) {
-        let mark = match self.receiving {
-            Some((_, Receive::Large { bytes_due: Some(due), .. })) if self.fast => {
-                u32::try_from(due).unwrap_or(u32::MAX).min(MARK_BYTES_MAX)
-            }
-            _ => 1,
-        };
-        if mark != self.mark {
-            self.mark = mark;
-            // Only a matter of speed.
-            let _ = self.socket.set_receive_mark(mark);
+        if let (false, Some((_, receive))) = (self.readable, self.receiving) {
+            self.inflow.set_mark(&self.socket, receive);
         }
     }
 
     /// Has the kernel report whatever is there: it has not become as much as was expected.
     pub(super) fn hasten(&mut self) {
-        self.fast = false;
-        if !self.readable && self.receiving.is_some() {
-            self.set_mark();
-        }
+        self.inflow.slow_down();
+        self.set_mark();
     }
 
     pub(super) fn note(&mut self, readable: bool, writable: bool, ended: bool) {
@@ -140,7 +100,7 @@ impl Stream {
             received => {
                 self.receiving = None;
                 let result = received.map(|bytes| {
-                    self.fast = bytes >= FAST_BYTES;
+                    self.inflow.received(bytes);
                     // What is there was taken; more is an event. The end is one that may have been seen already.
                     self.readable = self.ended || bytes == 0 || bytes == buf.spare_bytes();
                     buf.fill(bytes);
@@ -175,95 +135,6 @@ impl Stream {
             }
             Err(error) => Some(Done { token, result: Err(error), carried: transmit.into_carried() }),
         }
-    }
-}
-
-impl Receive {
-    fn buffer_size(self, buffers: &BufferPool) -> BufferSize {
-        match self {
-            Receive::Large { bytes_due: Some(due), .. } if due <= buffers.small_bytes() as u64 => {
-                BufferSize::Small
-            }
-            Receive::Large { .. } => BufferSize::Large,
-            Receive::Small { .. } => BufferSize::Small,
-        }
-    }
-
-    /// A buffer for it, if one is free.
-    fn lend(self, size: BufferSize, buffers: &BufferPool) -> Option<PoolBuf> {
-        let mut buf = match size {
-            BufferSize::Large => buffers.take_large()?,
-            BufferSize::Small => buffers.take_small()?,
-        };
-        match self {
-            Receive::Large { offset, bytes_due } => {
-                buf.clear_for(offset);
-                let due = bytes_due.and_then(|due| usize::try_from(due).ok());
-                buf.limit_spare(due.unwrap_or(usize::MAX));
-            }
-            Receive::Small { bytes_max } => buf.limit_spare(bytes_max),
-        }
-        Some(buf)
-    }
-}
-
-impl Transmit {
-    /// Bytes that the socket is offered in one call.
-    fn offered(&self) -> usize {
-        match self {
-            Transmit::Bytes { buf, .. } => buf.remaining().len().min(BYTES_PER_TURN_MAX),
-            Transmit::File { len, .. } | Transmit::Mapped { len, .. } => budgeted(*len),
-            Transmit::End | Transmit::Connect => 0,
-        }
-    }
-
-    fn perform(&mut self, socket: &Socket) -> io::Result<usize> {
-        match self {
-            Transmit::Bytes { buf, more } => {
-                let bytes = buf.remaining();
-                let sent = socket.send(bytes.get(..BYTES_PER_TURN_MAX).unwrap_or(bytes), *more)?;
-                buf.advance(sent);
-                Ok(sent)
-            }
-            Transmit::File { file, offset, len } => socket.send_file(file, *offset, budgeted(*len)),
-            Transmit::Mapped { mapping, offset, len } => socket.send_mapped(mapping, *offset, budgeted(*len)),
-            Transmit::End => socket.shutdown_write().map(|()| 0),
-            Transmit::Connect => connected(socket).map(|()| 0),
-        }
-    }
-
-    /// What it carries, unperformed or performed in part.
-    pub(super) fn into_carried<J>(self) -> Carried<J> {
-        match self {
-            Transmit::Bytes { buf, .. } => Carried::Sent(buf),
-            _ => Carried::Nothing,
-        }
-    }
-}
-
-/// Bytes that a sender may be ahead of a bulk receiver: several of the largest buffers, so that neither waits while the
-/// other is busy with its disk. What counts is to leave the kernel's initial 128 KiB; from 1 to 8 MiB the rate over
-/// loopback varies by less than a tenth.
-const BULK_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-
-/// Bytes of one receive from which on a flow counts as fast.
-const FAST_BYTES: usize = 128 * 1024;
-
-/// Bytes to wait for at most: what a usual large buffer holds. The kernel needs twice as much room, which it has.
-const MARK_BYTES_MAX: u32 = 1408 * 1024;
-
-fn budgeted(len: u32) -> usize {
-    BYTES_PER_TURN_MAX.min(len as usize)
-}
-
-/// A writable socket is connected, or has failed to; or the event was spurious, which `connect(2)` does not rule out.
-fn connected(socket: &Socket) -> io::Result<()> {
-    if let Some(error) = socket.take_error()? {
-        return Err(error);
-    }
-    match socket.peer_addr() {
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
-        answer => answer.map(|_| ()),
     }
 }
 
