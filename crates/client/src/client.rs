@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xferd_engine::{Failure, Shard, check_threads, lock, shards, threads_default};
-use xferd_reactor::Limits;
+use xferd_engine::{Batch, Failure, Shard, check_threads, lock, shards, threads_default};
+use xferd_reactor::{Driver, Limits};
 use xferd_wire::limits::FILE_BYTES_MAX;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
 
@@ -16,8 +16,10 @@ use crate::job::{Job, Receipt};
 use crate::push::{Copy, Manner, Push};
 use crate::read::{self, Reader};
 use crate::same::Compare;
+use crate::session::ClientSession;
 use crate::sources::{Opener, SOURCES_MAX, Sources, Walk};
 use crate::survey::{PullSpec, Survey};
+use crate::task::ClientOutcome;
 use crate::write::{self, WriteSpec, Writer};
 
 /// Connections of one client at a time; what needs more waits.
@@ -82,15 +84,8 @@ impl Client {
     /// # Errors
     /// What the system says to starting threads.
     pub fn open(address: SocketAddr, config: Config) -> Result<Self, Failure> {
-        let Config { io_threads, workers, patience } = config;
-        check_threads(io_threads, workers)?;
         let failed = |error: std::io::Error| Failure::io("cannot start the client's threads", &error);
-        let connections_max = CONNECTIONS_MAX.div_ceil(io_threads);
-        let shards = shards(io_threads, workers, Limits::default(), connections_max).map_err(failed)?;
-        let mut mailboxes = shards.iter().map(Shard::mailbox);
-        let first = mailboxes.next().ok_or_else(|| wrong("no I/O threads; give at least 1".into()))?;
-        let dispatcher = Dispatcher::new(first, mailboxes, address, patience);
-        let client = Self { dispatcher, threads: Mutex::default() };
+        let (client, shards) = Self::assemble(address, config)?;
         for (index, shard) in shards.into_iter().enumerate() {
             let run = move || {
                 if let Err(error) = shard.run() {
@@ -103,6 +98,36 @@ impl Client {
             lock(&client.threads).push(thread);
         }
         Ok(client)
+    }
+
+    /// Opens a client without threads: the caller steps its shards.
+    ///
+    /// # Errors
+    /// As those of [`Client::open`].
+    #[cfg(xferd_sim)]
+    pub fn open_stepped(
+        address: SocketAddr,
+        config: Config,
+    ) -> Result<(Self, Vec<Box<dyn xferd_engine::Stepped>>), Failure> {
+        let (client, shards) = Self::assemble(address, config)?;
+        Ok((client, shards.into_iter().map(|shard| Box::new(shard) as _).collect()))
+    }
+
+    /// All of a client but its threads.
+    fn assemble(
+        address: SocketAddr,
+        config: Config,
+    ) -> Result<(Self, Vec<Shard<ClientSession, impl Driver<Batch<ClientOutcome>> + Send + 'static>>), Failure>
+    {
+        let Config { io_threads, workers, patience } = config;
+        check_threads(io_threads, workers)?;
+        let failed = |error: std::io::Error| Failure::io("cannot start the client's threads", &error);
+        let connections_max = CONNECTIONS_MAX.div_ceil(io_threads);
+        let shards = shards(io_threads, workers, Limits::default(), connections_max).map_err(failed)?;
+        let mut mailboxes = shards.iter().map(Shard::mailbox);
+        let first = mailboxes.next().ok_or_else(|| wrong("no I/O threads; give at least 1".into()))?;
+        let dispatcher = Dispatcher::new(first, mailboxes, address, patience);
+        Ok((Self { dispatcher, threads: Mutex::default() }, shards))
     }
 
     /// Sees whether the server is there and speaks our language.

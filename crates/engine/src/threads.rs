@@ -1,9 +1,10 @@
 //! The threads of a server or a client: how many, and what they run.
 
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
-use xferd_reactor::{Driver, Limits, MioDriver, WorkerPool};
+use xferd_reactor::{Driver, Job, Limits, WorkerPool};
 use xferd_wire::ErrorCode;
 
 use crate::failure::Failure;
@@ -46,6 +47,44 @@ pub fn shards<S: Session>(
     connections_max: usize,
 ) -> io::Result<Vec<Shard<S, impl Driver<Batch<S::Outcome>> + Send + 'static>>> {
     let pool = if workers > 0 { Some(WorkerPool::start(workers)?) } else { None };
-    let shard = |_| Ok(Shard::new(MioDriver::new(limits, pool.clone())?, connections_max));
+    let shard = |_| Ok(Shard::new(driver(limits, pool.clone())?, connections_max));
     (0..io_threads).map(shard).collect()
+}
+
+#[cfg(not(xferd_sim))]
+fn driver<J: Job>(
+    limits: Limits,
+    workers: Option<Arc<WorkerPool<J>>>,
+) -> io::Result<xferd_reactor::MioDriver<J>> {
+    xferd_reactor::MioDriver::new(limits, workers)
+}
+
+/// A simulated world has one thread: there is no work for others.
+#[cfg(xferd_sim)]
+fn driver<J: Job>(limits: Limits, _: Option<Arc<WorkerPool<J>>>) -> io::Result<xferd_reactor::SimDriver<J>> {
+    Ok(xferd_reactor::SimDriver::new(limits))
+}
+
+/// A shard that has no thread: somebody steps it.
+#[cfg(xferd_sim)]
+pub trait Stepped {
+    /// As [`Shard::step`].
+    ///
+    /// # Errors
+    /// As those of [`Shard::step`].
+    fn step(&mut self) -> io::Result<bool>;
+
+    /// As [`Shard::finish`].
+    fn finish(&mut self);
+}
+
+#[cfg(xferd_sim)]
+impl<S: Session, D: Driver<Batch<S::Outcome>>> Stepped for Shard<S, D> {
+    fn step(&mut self) -> io::Result<bool> {
+        Self::step(self)
+    }
+
+    fn finish(&mut self) {
+        Self::finish(self);
+    }
 }

@@ -139,6 +139,11 @@ pub fn advance() -> bool {
     })
 }
 
+/// Lets time pass though nothing happens.
+pub fn pass(ns: u64) {
+    world(|world| world.now_ns += ns);
+}
+
 /// Forgets the alarms that were set.
 pub fn forget_alarms() {
     world(|world| world.alarm_ns = u64::MAX);
@@ -237,10 +242,12 @@ pub fn put(machine: MachineId, path: &str, node: Node) {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let mut dir = ROOT;
         for component in parent.split('/').filter(|component| !component.is_empty()) {
-            dir = match disk.lookup(dir, OsStr::new(component)) {
+            let inner = match disk.lookup(dir, OsStr::new(component)) {
                 Ok(ino) => ino,
                 Err(_) => add(disk, dir, component, New::Directory, now),
             };
+            disk.sync_directory(dir);
+            dir = inner;
         }
         let ino = match &node {
             Node::File(_) => add(disk, dir, name, New::File, now),
@@ -249,18 +256,43 @@ pub fn put(machine: MachineId, path: &str, node: Node) {
         };
         if let Node::File(bytes) = node {
             // An inode that was just made.
-            let _ = disk.write(ino, &bytes, 0, now);
+            let _ = disk.write(ino, &bytes, 0, now).and_then(|()| disk.sync_file(ino));
         }
-        disk.sync_all();
+        disk.sync_directory(dir);
     });
 }
 
-/// Brings all of a disk to where it survives, from outside of the world, and forgets what nobody can come upon.
-pub fn settle(machine: MachineId) {
+/// Writes over the front of the file at `path`, from outside of the world, as an editor might.
+pub fn overwrite(machine: MachineId, path: &str, bytes: &[u8]) {
     world(|world| {
+        let now = world.time_of(machine);
+        world.now_ns += 1;
         let disk = &mut world.machine(machine).disk;
-        disk.collect();
+        if let Some(ino) = find(disk, path) {
+            let _ = disk.write(ino, bytes, 0, now).and_then(|()| disk.sync_file(ino));
+        }
     });
+}
+
+/// Lets go of what nobody can come upon any more on the disk of `machine`.
+pub fn collect(machine: MachineId) {
+    world(|world| world.machine(machine).disk.collect());
+}
+
+/// Has `name` in the directory at `path` be a directory and a link to `target` in turns, each time a process of `machine`
+/// calls the kernel and the dice say so. From outside of the world, until the next crash or [`settle_race`].
+pub fn race(machine: MachineId, path: &str, name: &str, target: &str, in_a_million: u32) {
+    world(|world| world.race(machine, path, name, target, in_a_million));
+}
+
+/// Ends a [`race`].
+pub fn settle_race() {
+    world(|world| world.racer = None);
+}
+
+/// From now on what happens follows from `seed`.
+pub fn reseed(seed: u64) {
+    world(|world| world.dice = Dice::new(seed));
 }
 
 /// Removes what is at `path`, from outside of the world.

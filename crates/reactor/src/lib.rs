@@ -6,20 +6,28 @@
 //! here.
 
 #![forbid(unsafe_code)]
+// A simulated world has no workers, and its sockets report nothing.
+#![cfg_attr(xferd_sim, allow(dead_code))]
 
 mod buffer;
 mod chores;
 mod driver;
+#[cfg(not(xferd_sim))]
 mod mio_driver;
 mod op;
 mod receive;
+#[cfg(xferd_sim)]
+mod sim_driver;
 mod timers;
 mod transmit;
 mod workers;
 
 pub use buffer::{BufferLimits, BufferPool, PAGE_BYTES, PoolBuf};
 pub use driver::{BYTES_PER_TURN_MAX, Driver, LISTENERS_MAX, Limits, Wait, Waker};
+#[cfg(not(xferd_sim))]
 pub use mio_driver::MioDriver;
 pub use op::{Carried, Done, FileRef, Job, ListenerRef, Op, SendBuf, SockRef, Token};
+#[cfg(xferd_sim)]
+pub use sim_driver::SimDriver;
 pub use timers::{TimerId, Timers};
 pub use workers::WorkerPool;

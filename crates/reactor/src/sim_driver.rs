@@ -17,7 +17,8 @@ use crate::receive::Receive;
 use crate::transmit::Transmit;
 use crate::workers::{Work, count};
 use crate::{
-    BufferPool, Carried, Done, Driver, Job, LISTENERS_MAX, Limits, ListenerRef, Op, SockRef, Token, Wait, Waker,
+    BufferPool, Carried, Done, Driver, Job, LISTENERS_MAX, Limits, ListenerRef, Op, SockRef, Token, Wait,
+    Waker,
 };
 
 /// How often something that could be performed has to wait for another turn.
@@ -57,7 +58,7 @@ struct Stream {
 impl<J: Job> SimDriver<J> {
     /// A driver without sockets.
     pub fn new(limits: Limits) -> Self {
-        let waker = Waker::of_a_world();
+        let waker = Waker::new();
         Self {
             limits,
             in_flight: 0,

@@ -328,19 +328,6 @@ impl Disk {
         }
     }
 
-    /// Brings all of it to the disk.
-    pub(crate) fn sync_all(&mut self) {
-        std::mem::take(&mut self.unsynced).into_iter().for_each(|change| self.settle(change));
-        let files: Vec<Ino> = self.inodes.keys().copied().collect();
-        for ino in files {
-            if let Ok(content) = self.content(ino) {
-                content.stable.clone_from(&content.bytes);
-                content.dirty.clear();
-                content.is_resized = false;
-            }
-        }
-    }
-
     /// The power is gone: any subset of what was not synced is lost. Everything is closed.
     pub(crate) fn lose_power(&mut self, dice: &mut Dice) -> Lost {
         let mut lost = Lost::default();

@@ -1,11 +1,12 @@
 //! What the doubles have in common: machines, processes, time, faults, and what has happened.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::disk::{Disk, Errno};
+use super::disk::{Change, Disk, Errno, Ino, New};
 use super::network::Network;
 use super::random::{Dice, MILLION};
 use crate::attributes::Timestamp;
@@ -91,7 +92,19 @@ pub(crate) struct World {
     pub(crate) alarm_ns: u64,
     pub(crate) descriptions: u64,
     pub(crate) counts: BTreeMap<&'static str, u64>,
+    pub(crate) racer: Option<Racer>,
     trace: Trace,
+}
+
+/// Somebody who changes what a name stands for.
+#[derive(Debug)]
+pub(crate) struct Racer {
+    machine: MachineId,
+    dir: Ino,
+    name: OsString,
+    /// What it stands for, and what it will stand for.
+    turns: [Ino; 2],
+    in_a_million: u32,
 }
 
 /// What has happened.
@@ -122,6 +135,7 @@ impl World {
             alarm_ns: u64::MAX,
             descriptions: 0,
             counts: BTreeMap::new(),
+            racer: None,
             trace: Trace::default(),
         }
     }
@@ -204,6 +218,7 @@ impl World {
         if !self.process(process).is_alive {
             return Err(libc::EIO);
         }
+        self.let_race(process);
         // Time passes, so that no two changes of a file have the same time.
         self.now_ns += self.dice.between(1, 1500);
         if let Some((calls, crash)) = &mut self.processes[process.0].fuse {
@@ -217,6 +232,38 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn race(
+        &mut self,
+        machine: MachineId,
+        path: &str,
+        name: &str,
+        target: &str,
+        in_a_million: u32,
+    ) {
+        let now = self.time_of(machine);
+        let disk = &mut self.machine(machine).disk;
+        let Some(dir) = super::find(disk, path) else { return };
+        let turns = [New::Directory, New::Symlink(target.into())].map(|new| disk.make(new, 0o755, now));
+        // Both stay, though only one has a name.
+        turns.iter().for_each(|ino| disk.opened(*ino));
+        let name = OsString::from(name);
+        if disk.change(Change(vec![(dir, name.clone(), Some(turns[0]))]), now).is_ok() {
+            self.racer = Some(Racer { machine, dir, name, turns, in_a_million });
+        }
+    }
+
+    fn let_race(&mut self, process: ProcessId) {
+        let Some(racer) = &mut self.racer else { return };
+        if racer.machine == self.processes[process.0].machine && self.dice.chance(racer.in_a_million) {
+            racer.turns.swap(0, 1);
+            let change = Change(vec![(racer.dir, racer.name.clone(), Some(racer.turns[0]))]);
+            let machine = racer.machine;
+            let now = self.time_of(machine);
+            let _ = self.machine(machine).disk.change(change, now);
+            self.count("race for a path");
+        }
     }
 
     /// A call to the disk, which may fail.
@@ -266,6 +313,7 @@ impl World {
                 self.end(process);
             }
             Crash::PowerLoss => {
+                self.racer = None;
                 self.count("power loss");
                 let machine = self.process(process).machine;
                 for (number, process) in self.processes.iter_mut().enumerate() {
