@@ -99,6 +99,11 @@ pub fn has_power(machine: MachineId) -> bool {
     world(|world| world.machine(machine).has_power)
 }
 
+/// Whether the disk of a machine takes nothing more until it is started anew.
+pub fn has_failed(machine: MachineId) -> bool {
+    world(|world| world.machine(machine).disk.has_failed)
+}
+
 /// Starts a machine again that had lost its power.
 pub fn restore_power(machine: MachineId) {
     world(|world| world.restore_power(machine));
@@ -205,8 +210,9 @@ pub fn changes(machine: MachineId) -> u64 {
     world(|world| world.machine(machine).disk.changes)
 }
 
-/// Shows everything beneath the directory `path`, to whoever stands outside of the world: paths from there, sorted.
-pub fn look(machine: MachineId, path: &str, mut show: impl FnMut(&str, Kind, &[u8])) {
+/// Shows everything beneath the directory `path` to whoever stands outside of the world: its path from there, what it is,
+/// what is in it, and a number that is another one whenever that is.
+pub fn look(machine: MachineId, path: &str, mut show: impl FnMut(&str, Kind, &[u8], (u64, u64))) {
     world(|world| {
         let disk = &world.machine(machine).disk;
         let Some(base) = find(disk, path) else { return };
@@ -218,14 +224,14 @@ pub fn look(machine: MachineId, path: &str, mut show: impl FnMut(&str, Kind, &[u
                 let path = format!("{here}{separator}{}", name.to_string_lossy());
                 match kind {
                     Kind::Directory => {
-                        show(&path, kind, &[]);
+                        show(&path, kind, &[], (ino, 0));
                         ahead.push((path, ino));
                     }
                     Kind::Symlink => {
                         let target = disk.target(ino).unwrap_or(OsStr::new(""));
-                        show(&path, kind, target.as_encoded_bytes());
+                        show(&path, kind, target.as_encoded_bytes(), (ino, 0));
                     }
-                    _ => show(&path, kind, disk.bytes(ino).unwrap_or_default()),
+                    _ => show(&path, kind, disk.bytes(ino).unwrap_or_default(), disk.stamp(ino)),
                 }
             }
         }
@@ -303,6 +309,7 @@ pub fn take_away(machine: MachineId, path: &str) {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         if let Some(dir) = find(disk, parent) {
             let _ = disk.change(Change(vec![(dir, name.into(), None)]), now);
+            disk.sync_directory(dir);
         }
     });
 }

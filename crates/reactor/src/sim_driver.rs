@@ -160,10 +160,10 @@ impl<J: Job> SimDriver<J> {
     fn run_streams(&mut self, done: &mut Vec<Done<J>>) {
         for slot in 0..self.streams.capacity() {
             let Some(stream) = self.streams.get_mut(slot) else { continue };
-            if stream.receiving.is_some() && !is_held_back() {
+            if stream.receiving.is_some() && stream.socket.can_recv() && !is_held_back() {
                 done.extend(stream.receive(&self.buffers));
             }
-            if stream.sending.is_none() || is_held_back() {
+            if stream.sending.is_none() || !stream.socket.can_send() || is_held_back() {
                 continue;
             }
             let is_connecting = matches!(stream.sending, Some((_, Transmit::Connect)));

@@ -1,6 +1,6 @@
 //! The command line of the simulator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ npm run simulate -- [options]
 
   --seed S        play what follows from S (default: 1)
   --steps N       so many cycles of crash and restart (default: 200)
-  --skip A,B,C    leave out these cycles; a failure names those that have no part in it
+  --skip A-B,C    leave out these cycles; a failure names those that have no part in it
+  --show N        show the last N happenings before a failure (default: 60, at most 2000)
   --seconds T     play fresh seeds, 50 cycles each, for so long
   --defect NAME   have the code make a mistake, and see whether it is found within a minute:
                   ack-before-sync, rename-without-sync, journal-before-data, digest-not-checked,
@@ -26,15 +27,16 @@ const STEPS_OF_A_SEED: u64 = 50;
 /// Within that a mistake has to be found.
 const FOUND_WITHIN: Duration = Duration::from_secs(60);
 
-/// Happenings that are shown.
-const HAPPENINGS_SHOWN: usize = 60;
+/// Happenings that are shown unless told otherwise.
+const SHOWN: usize = 60;
 
 struct Options {
     seed: Option<u64>,
     steps: u64,
-    skip: Vec<u64>,
+    skip: BTreeSet<u64>,
     seconds: Option<u64>,
     defects: Vec<Defect>,
+    show: usize,
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -60,16 +62,16 @@ pub(crate) fn main() -> ExitCode {
         let mut seed = first;
         while began.elapsed() < Duration::from_secs(seconds) {
             let it = Run { seed, steps: STEPS_OF_A_SEED, ..Run::default() };
-            if !tally.play(&it) {
+            if !tally.play(&it, options.show) {
                 return ExitCode::FAILURE;
             }
             seed = seed.wrapping_add(1);
         }
         println!("{} seeds", seed.wrapping_sub(first));
     } else {
-        let skipped = options.skip.iter().copied().collect();
+        let skipped = options.skip;
         let it = Run { seed: options.seed.unwrap_or(1), steps: options.steps, skipped, defect: None };
-        if !tally.play(&it) {
+        if !tally.play(&it, options.show) {
             return ExitCode::FAILURE;
         }
     }
@@ -88,7 +90,7 @@ struct Tally {
 
 impl Tally {
     /// Plays, and tells if a promise was broken. False then.
-    fn play(&mut self, it: &Run) -> bool {
+    fn play(&mut self, it: &Run, show: usize) -> bool {
         match run(it) {
             Ok(outcome) => {
                 self.cycles += it.steps - it.skipped.len() as u64;
@@ -100,7 +102,7 @@ impl Tally {
                 true
             }
             Err(violation) => {
-                tell(it, violation);
+                tell(it, violation, show);
                 false
             }
         }
@@ -122,19 +124,34 @@ impl Tally {
 }
 
 /// Tells of a broken promise, after leaving out what has no part in it.
-fn tell(it: &Run, violation: Violation) {
+fn tell(it: &Run, violation: Violation, show: usize) {
     println!("{violation}");
     println!("npm run simulate -- --seed {} --steps {}", it.seed, it.steps);
     let (shorter, violation) = shorten(it, violation);
-    let skipped: Vec<String> = shorter.skipped.iter().map(u64::to_string).collect();
-    let skip = if skipped.is_empty() { String::new() } else { format!(" --skip {}", skipped.join(",")) };
+    let skip = show_skipped(&shorter.skipped);
     println!("shortened to {} cycles:", shorter.steps - shorter.skipped.len() as u64);
     println!("{violation}");
     let happenings = &violation.happenings;
-    for happening in &happenings[happenings.len().saturating_sub(HAPPENINGS_SHOWN)..] {
+    for happening in &happenings[happenings.len().saturating_sub(show)..] {
         println!("{happening}");
     }
     println!("npm run simulate -- --seed {} --steps {}{skip}", shorter.seed, shorter.steps);
+}
+
+/// As an option: `--skip 0-3,7`.
+fn show_skipped(skipped: &BTreeSet<u64>) -> String {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for step in skipped {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *step => *last = *step,
+            _ => ranges.push((*step, *step)),
+        }
+    }
+    let show = |(first, last): &(u64, u64)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    let shown: Vec<String> = ranges.iter().map(show).collect();
+    if shown.is_empty() { String::new() } else { format!(" --skip {}", shown.join(",")) }
 }
 
 /// Leaves out cycles as long as a promise is broken all the same.
@@ -147,7 +164,8 @@ fn shorten(it: &Run, mut violation: Violation) -> (Run, Violation) {
             let mut candidate = shortest.clone();
             candidate.skipped.extend(first..(first + width).min(shortest.steps - 1));
             if candidate.skipped.len() > shortest.skipped.len() {
-                if let Err(found) = run(&candidate) {
+                let found = run(&candidate).err().filter(|found| found.promise == violation.promise);
+                if let Some(found) = found {
                     violation = found;
                     candidate.steps = violation.step + 1;
                     candidate.skipped.retain(|step| *step < candidate.steps);
@@ -202,8 +220,14 @@ fn fresh_seed() -> u64 {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options =
-        Options { seed: None, steps: 200, skip: Vec::new(), seconds: None, defects: Vec::new() };
+    let mut options = Options {
+        seed: None,
+        steps: 200,
+        skip: BTreeSet::new(),
+        seconds: None,
+        defects: Vec::new(),
+        show: SHOWN,
+    };
     while let Some(arg) = args.next() {
         if arg == "--help" {
             return Ok(None);
@@ -212,11 +236,12 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Stri
         let number = || value.parse::<u64>().map_err(|_| format!("{arg}: {value:?} is no number"));
         match &*arg {
             "--seed" => options.seed = Some(number()?),
+            "--show" => options.show = number()? as usize,
             "--steps" => options.steps = number()?,
             "--seconds" => options.seconds = Some(number()?),
             "--skip" => {
-                let steps = value.split(',').map(str::parse).collect::<Result<_, _>>();
-                options.skip = steps.map_err(|_| format!("{arg}: {value:?} is no list of numbers"))?;
+                let skipped = parse_skipped(&value);
+                options.skip = skipped.ok_or_else(|| format!("{arg}: {value:?} is no list like 0-3,7"))?;
             }
             "--defect" if value == "all" => options.defects = Defect::ALL.to_vec(),
             "--defect" => {
@@ -227,4 +252,13 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Stri
         }
     }
     Ok(Some(options))
+}
+
+fn parse_skipped(value: &str) -> Option<BTreeSet<u64>> {
+    let mut skipped = BTreeSet::new();
+    for range in value.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        skipped.extend(first.parse().ok()?..=last.parse::<u64>().ok()?);
+    }
+    Some(skipped)
 }

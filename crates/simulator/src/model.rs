@@ -133,7 +133,7 @@ impl Tree {
     /// What is wrong.
     pub(crate) fn check(
         &self,
-        found: &BTreeMap<String, Vec<u8>>,
+        found: &BTreeMap<String, VersionId>,
         contents: &Contents,
         after_power_loss: bool,
     ) -> Result<(), String> {
@@ -142,15 +142,10 @@ impl Tree {
                 continue;
             }
             let states = self.acceptable(path, after_power_loss);
-            let bytes = found.get(path);
-            let is_acceptable = states.iter().any(|state| match (state, bytes) {
-                (State::Absent, None) => true,
-                (State::File(version), Some(bytes)) => *contents.bytes(*version) == **bytes,
-                _ => false,
-            });
-            if !is_acceptable {
-                let found = bytes.map_or("nothing".into(), |bytes| describe(bytes, &states, contents));
-                let wanted: Vec<_> = states.iter().map(|state| describe_state(*state, contents)).collect();
+            let state = state_of(found.get(path));
+            if !states.contains(&state) {
+                let wanted: Vec<_> = states.iter().map(|state| describe(*state, contents)).collect();
+                let found = explain(state, &states, contents);
                 return Err(format!("{path}: found {found}, where may be: {}", wanted.join("; ")));
             }
         }
@@ -158,12 +153,11 @@ impl Tree {
     }
 
     /// The power was lost, and this was found: it is all on disk now.
-    pub(crate) fn settle(&mut self, found: &BTreeMap<String, Vec<u8>>, contents: &mut Contents) {
+    pub(crate) fn settle(&mut self, found: &BTreeMap<String, VersionId>) {
         self.moment += 1;
         let moment = self.moment;
         for (path, attempts) in &mut self.places {
-            let state = found.get(path).map_or(State::Absent, |bytes| State::File(contents.add(bytes)));
-            let states = vec![state];
+            let states = vec![state_of(found.get(path))];
             attempts.retain(|attempt| matches!(attempt.course, Course::Running | Course::Interrupted));
             attempts.iter_mut().for_each(|attempt| attempt.course = Course::Interrupted);
             let course = Course::Acknowledged;
@@ -204,7 +198,14 @@ fn acceptable(attempts: &[Attempt], after_power_loss: bool) -> impl Iterator<Ite
     attempts.iter().filter(move |attempt| attempt.ended.is_none_or(|ended| ended >= last))
 }
 
-fn describe(bytes: &[u8], states: &[State], contents: &Contents) -> String {
+fn state_of(version: Option<&VersionId>) -> State {
+    version.map_or(State::Absent, |version| State::File(*version))
+}
+
+/// What was found, and how it differs from what it might have been.
+fn explain(found: State, states: &[State], contents: &Contents) -> String {
+    let State::File(version) = found else { return describe(found, contents) };
+    let bytes = contents.bytes(version);
     for state in states {
         let State::File(version) = state else { continue };
         let wanted = contents.bytes(*version);
@@ -214,10 +215,10 @@ fn describe(bytes: &[u8], states: &[State], contents: &Contents) -> String {
             return format!("{} bytes, of which {differing} differ, from {first:?} on", bytes.len());
         }
     }
-    format!("{} bytes", bytes.len())
+    describe(found, contents)
 }
 
-fn describe_state(state: State, contents: &Contents) -> String {
+fn describe(state: State, contents: &Contents) -> String {
     match state {
         State::Absent => "nothing".into(),
         State::File(version) => format!("{version:?} of {} bytes", contents.bytes(version).len()),

@@ -20,7 +20,7 @@ const TREE_FILES: u64 = 6;
 /// A push that was cut off and may be gone on with.
 #[derive(Debug, Clone)]
 pub(crate) struct Unfinished {
-    client: usize,
+    pub(crate) client: usize,
     source: String,
     place: String,
     version: VersionId,
@@ -125,9 +125,10 @@ impl Play {
             "client {client} pushes {source} ({version:?}) to {place}, durable {is_durable}, resume {resume}, {} streams",
             spec.streams
         ));
-        self.ask(Task { client, attempts: vec![attempt], pull: None, unfinished }, |client, answer| {
-            client.push(spec, |result| answer(whole(result))).is_ok()
-        });
+        self.ask(
+            Task { client, attempts: vec![attempt], pull: None, rename: None, unfinished },
+            |client, answer| client.push(spec, |result| answer(whole(result))).is_ok(),
+        );
     }
 
     /// Somebody writes to a source, some time before it is opened, while it is sent, or after that.
@@ -136,7 +137,7 @@ impl Play {
         let edited = self.make_version(size);
         let bytes = self.contents.bytes(edited).to_vec();
         self.tree.widen(attempt, State::File(edited));
-        self.widen_pulls(place, State::File(edited));
+        self.widen(place, State::File(edited));
         self.edits.push((self.dice.below(300), self.clients[client].machine, source.to_owned(), bytes));
     }
 
@@ -170,7 +171,7 @@ impl Play {
             dry_run: false,
         };
         sim::note(format_args!("client {client} pushes the tree {source} to {place}, durable {is_durable}"));
-        self.ask(Task { client, attempts, pull: None, unfinished: None }, |client, answer| {
+        self.ask(Task { client, attempts, pull: None, rename: None, unfinished: None }, |client, answer| {
             client.push(spec, |result| answer(whole(result))).is_ok()
         });
     }
@@ -188,9 +189,10 @@ impl Play {
         let pull = Some((attempt, from.clone()));
         sim::note(format_args!("client {client} pulls {from} to {name}, durable {is_durable}"));
         let spec = pull_spec(&from, &name, is_durable);
-        self.ask(Task { client, attempts: Vec::new(), pull, unfinished: None }, |client, answer| {
-            client.pull(spec, |result| answer(whole(result))).is_ok()
-        });
+        self.ask(
+            Task { client, attempts: Vec::new(), pull, rename: None, unfinished: None },
+            |client, answer| client.pull(spec, |result| answer(whole(result))).is_ok(),
+        );
     }
 
     fn remove(&mut self, client: usize) {
@@ -210,7 +212,7 @@ impl Play {
         let is_durable = self.is_durable;
         let attempts = gone.iter().map(|it| self.begin(it, vec![State::Absent], is_durable)).collect();
         sim::note(format_args!("client {client} removes {removed}"));
-        self.ask_frame(client, attempts, Frame::Remove(Remove { path: path(&removed), recursive }));
+        self.ask_frame(client, attempts, None, Frame::Remove(Remove { path: path(&removed), recursive }));
     }
 
     fn rename(&mut self, client: usize) {
@@ -229,7 +231,9 @@ impl Play {
             self.begin(&to, vec![state], is_durable),
         ];
         sim::note(format_args!("client {client} renames {from} to {to}"));
-        self.ask_frame(client, attempts, Frame::Rename(Rename { from: path(&from), to: path(&to) }));
+        let rename = Some((attempts[1], from.clone()));
+        let question = Frame::Rename(Rename { from: path(&from), to: path(&to) });
+        self.ask_frame(client, attempts, rename, question);
     }
 
     /// Tries to get something out of the root, or to where it leads out at times.
@@ -237,7 +241,9 @@ impl Play {
         let source = format!("{SOURCES}/{}", self.number());
         self.make_source(client, &source);
         let way = *self.dice.one_of(&[LEAVING, FLIPPING]);
-        let target = *self.dice.one_of(&["secret", "new", "in/new"]);
+        // What is pulled out is called like that: inside there is none.
+        let targets = if way == LEAVING { &["secret", "in/new"] } else { &["new", "in/new"] };
+        let target = *self.dice.one_of(targets);
         sim::note(format_args!("client {client} pushes to {way}/{target}"));
         if self.dice.chance(once_in(4)) {
             let question = match self.dice.below(2) {
@@ -248,7 +254,7 @@ impl Play {
                     parents: true,
                 }),
             };
-            return self.ask_frame(client, Vec::new(), question);
+            return self.ask_frame(client, Vec::new(), None, question);
         }
         let resume = self.dice.chance(MILLION / 2);
         let spec = PushSpec {
@@ -267,9 +273,10 @@ impl Play {
             compare: Compare::Nothing,
             dry_run: false,
         };
-        self.ask(Task { client, attempts: Vec::new(), pull: None, unfinished: None }, |client, answer| {
-            client.push(spec, |result| answer(whole(result))).is_ok()
-        });
+        self.ask(
+            Task { client, attempts: Vec::new(), pull: None, rename: None, unfinished: None },
+            |client, answer| client.push(spec, |result| answer(whole(result))).is_ok(),
+        );
     }
 
     /// Tries to read what is outside of the root.
@@ -280,9 +287,10 @@ impl Play {
         let attempt = self.clients[client].tree.begin(&name, vec![State::Absent], false);
         let spec = pull_spec(&from, &name, false);
         let pull = Some((attempt, from));
-        self.ask(Task { client, attempts: Vec::new(), pull, unfinished: None }, |client, answer| {
-            client.pull(spec, |result| answer(whole(result))).is_ok()
-        });
+        self.ask(
+            Task { client, attempts: Vec::new(), pull, rename: None, unfinished: None },
+            |client, answer| client.pull(spec, |result| answer(whole(result))).is_ok(),
+        );
     }
 
     fn digest(&mut self, resume: bool) -> DigestAlgorithm {
@@ -290,26 +298,37 @@ impl Play {
         if is_blake3 { DigestAlgorithm::Blake3 } else { DigestAlgorithm::Crc64Nvme }
     }
 
-    /// A change of a place of the server begins; who pulls from there may get what comes of it.
+    /// A change of a place of the server begins.
     fn begin(&mut self, place: &str, states: Vec<State>, is_durable: bool) -> AttemptId {
         for state in &states {
-            self.widen_pulls(place, *state);
+            self.widen(place, *state);
         }
         self.tree.begin(place, states, is_durable)
     }
 
-    fn widen_pulls(&mut self, place: &str, state: State) {
+    /// What is being taken from a place may be what has only just begun to get there.
+    fn widen(&mut self, place: &str, state: State) {
+        if state == State::Absent {
+            return;
+        }
         for task in self.tasks.values() {
-            if let Some((attempt, from)) = &task.pull {
-                if from == place && state != State::Absent {
-                    self.clients[task.client].tree.widen(*attempt, state);
-                }
+            if let Some((attempt, _)) = task.pull.as_ref().filter(|(_, from)| from == place) {
+                self.clients[task.client].tree.widen(*attempt, state);
+            }
+            if let Some((attempt, _)) = task.rename.as_ref().filter(|(_, from)| from == place) {
+                self.tree.widen(*attempt, state);
             }
         }
     }
 
-    fn ask_frame(&mut self, client: usize, attempts: Vec<AttemptId>, question: Frame) {
-        self.ask(Task { client, attempts, pull: None, unfinished: None }, |client, answer| {
+    fn ask_frame(
+        &mut self,
+        client: usize,
+        attempts: Vec<AttemptId>,
+        rename: Option<(AttemptId, String)>,
+        question: Frame,
+    ) {
+        self.ask(Task { client, attempts, pull: None, rename, unfinished: None }, |client, answer| {
             client.ask(question, |result| answer(result.map(|_| Done::Whole)));
             true
         });
@@ -318,7 +337,8 @@ impl Play {
     /// Has a client begin a task. One that it does not take on has no effect.
     fn ask(&mut self, task: Task, ask: impl FnOnce(&Client, Answer) -> bool) {
         let id = self.number();
-        let Some(host) = &self.clients[task.client].host else { return };
+        let host =
+            self.clients[task.client].host.as_ref().expect("clients were started before they are asked");
         let (process, answers) = (host.process, self.answers.clone());
         // Who is dead by now says nothing.
         let answer = move |result| {

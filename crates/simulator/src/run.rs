@@ -13,11 +13,11 @@ use xferd_os::sim::{self, Crash, Defect, Dice, Faults, MILLION, MachineId, Node,
 use xferd_server::Config;
 use xferd_wire::ErrorCode;
 
-use crate::contents::Contents;
+use crate::contents::{Contents, VersionId};
 use crate::host::Host;
 use crate::model::{AttemptId, State, Tree};
 use crate::plan::Unfinished;
-use crate::watch::Sight;
+use crate::watch::{Memory, Sight};
 
 /// What is played.
 #[derive(Debug, Clone, Default)]
@@ -105,7 +105,8 @@ pub(crate) struct Play {
     /// What is written to which source, after so many rounds.
     pub(crate) edits: Vec<(u64, MachineId, String, Vec<u8>)>,
     seen: u64,
-    outside: Vec<u8>,
+    memory: Memory,
+    outside: VersionId,
 }
 
 /// A machine that has clients, and what they have pulled.
@@ -114,6 +115,7 @@ pub(crate) struct ClientSide {
     pub(crate) host: Option<Host>,
     pub(crate) tree: Tree,
     seen: u64,
+    memory: Memory,
 }
 
 /// Something that a client was asked for.
@@ -123,6 +125,8 @@ pub(crate) struct Task {
     pub(crate) attempts: Vec<AttemptId>,
     /// What it is to bring about on its own machine, from which place of the server.
     pub(crate) pull: Option<(AttemptId, String)>,
+    /// What it is to bring about at another place of the server, from which place.
+    pub(crate) rename: Option<(AttemptId, String)>,
     pub(crate) unfinished: Option<Unfinished>,
 }
 
@@ -176,9 +180,11 @@ impl Play {
         let client_side = |machine| {
             sim::put(machine, &format!("{DESTINATIONS}/here"), Node::Directory);
             sim::put(machine, &format!("{SOURCES}/here"), Node::Directory);
-            ClientSide { machine, host: None, tree: Tree::default(), seen: 0 }
+            ClientSide { machine, host: None, tree: Tree::default(), seen: 0, memory: Memory::default() }
         };
         let clients = (0..CLIENTS).map(|_| client_side(sim::add_machine(dice.chance(MILLION / 2)))).collect();
+        let mut contents = Contents::default();
+        let outside = contents.of(&secret);
         Self {
             run,
             step: 0,
@@ -187,7 +193,7 @@ impl Play {
             server: None,
             is_durable: false,
             clients,
-            contents: Contents::default(),
+            contents,
             tree: Tree::default(),
             tasks: BTreeMap::new(),
             answers: Answers::default(),
@@ -195,7 +201,8 @@ impl Play {
             unfinished: Vec::new(),
             edits: Vec::new(),
             seen: 0,
-            outside: secret,
+            memory: Memory::default(),
+            outside,
         }
     }
 
@@ -244,6 +251,12 @@ impl Play {
 
     /// Starts whatever does not run.
     fn start_all(&mut self) -> Result<(), Violation> {
+        for index in 0..self.clients.len() {
+            if sim::has_failed(self.clients[index].machine) {
+                self.clients[index].host.iter().for_each(|host| sim::crash(host.process, Crash::PowerLoss));
+            }
+        }
+        self.look_on(false)?;
         for machine in self.machines() {
             sim::restore_power(machine);
             sim::collect(machine);
@@ -256,6 +269,7 @@ impl Play {
         }
         self.start_server()?;
         for index in 0..self.clients.len() {
+            self.tidy(index);
             if self.clients[index].host.is_none() {
                 let address = SocketAddr::new(sim::address(self.server_machine), PORT);
                 let threads = self.dice.between(1, 2) as usize;
@@ -266,6 +280,20 @@ impl Play {
             }
         }
         Ok(())
+    }
+
+    /// Now and then the machine of a client loses all that was pulled, and the sources that nobody goes on with.
+    fn tidy(&mut self, index: usize) {
+        let side = &mut self.clients[index];
+        if !self.dice.chance(once_in(8)) {
+            return;
+        }
+        sim::take_away(side.machine, DESTINATIONS);
+        sim::put(side.machine, &format!("{DESTINATIONS}/here"), Node::Directory);
+        side.tree = Tree::default();
+        sim::take_away(side.machine, SOURCES);
+        sim::put(side.machine, &format!("{SOURCES}/here"), Node::Directory);
+        self.unfinished.retain(|unfinished| unfinished.client != index);
     }
 
     fn start_server(&mut self) -> Result<(), Violation> {
@@ -424,8 +452,8 @@ impl Play {
             self.seen = 0;
             if !sim::has_power(self.server_machine) {
                 self.check(true)?;
-                let sight = Sight::of(self.server_machine, ROOT, FLIPPING);
-                self.tree.settle(&sight.files, &mut self.contents);
+                let sight = self.look_at_server();
+                self.tree.settle(&sight.files);
             }
         }
         for index in 0..self.clients.len() {
@@ -446,12 +474,20 @@ impl Play {
             side.seen = 0;
             if !sim::has_power(side.machine) {
                 self.check(true)?;
-                let side = &mut self.clients[index];
-                let sight = Sight::of(side.machine, DESTINATIONS, FLIPPING);
-                side.tree.settle(&sight.files, &mut self.contents);
+                let sight = self.look_at_client(index);
+                self.clients[index].tree.settle(&sight.files);
             }
         }
         Ok(())
+    }
+
+    fn look_at_server(&mut self) -> Sight {
+        Sight::of(self.server_machine, ROOT, FLIPPING, &mut self.contents, &mut self.memory)
+    }
+
+    fn look_at_client(&mut self, index: usize) -> Sight {
+        let ClientSide { machine, memory, .. } = &mut self.clients[index];
+        Sight::of(*machine, DESTINATIONS, FLIPPING, &mut self.contents, memory)
     }
 
     /// Compares what is on the disks with what may be there, if anything has changed.
@@ -459,12 +495,13 @@ impl Play {
         let promise = if after_power_loss { AFTER_POWER_LOSS } else { PRESENT };
         let changes = sim::changes(self.server_machine);
         if std::mem::replace(&mut self.seen, changes) != changes {
-            let sight = Sight::of(self.server_machine, ROOT, FLIPPING);
+            let sight = self.look_at_server();
             let has_lost = after_power_loss && !sim::has_power(self.server_machine);
             if let Err(message) = self.tree.check(&sight.files, &self.contents, has_lost) {
                 return self.broken(promise, format!("on the server: {message}"));
             }
-            let outside = Sight::of(self.server_machine, OUTSIDE, FLIPPING);
+            let (machine, contents) = (self.server_machine, &mut self.contents);
+            let outside = Sight::of(machine, OUTSIDE, FLIPPING, contents, &mut Memory::default());
             let is_untouched = outside.files.len() == 1
                 && outside.hidden.is_empty()
                 && outside.files.get(SECRET) == Some(&self.outside);
@@ -477,8 +514,9 @@ impl Play {
             let side = &mut self.clients[index];
             let changes = sim::changes(side.machine);
             if std::mem::replace(&mut side.seen, changes) != changes {
-                let sight = Sight::of(side.machine, DESTINATIONS, FLIPPING);
-                if sight.files.values().any(|bytes| *bytes == self.outside) {
+                let sight = self.look_at_client(index);
+                let side = &self.clients[index];
+                if sight.files.values().any(|version| *version == self.outside) {
                     return self.broken(CONFINED, "a client has what is outside of the root".into());
                 }
                 let has_lost = after_power_loss && !sim::has_power(side.machine);
@@ -499,6 +537,8 @@ impl Play {
         }
         if let Some(server) = &self.server {
             match self.dice.below(4) {
+                // Only then it takes something again.
+                _ if sim::has_failed(self.server_machine) => sim::crash(server.process, Crash::PowerLoss),
                 0 => server.stop(true),
                 1 => server.stop(false),
                 2 => sim::crash(server.process, Crash::Kill),
@@ -517,7 +557,7 @@ impl Play {
         self.start_server()?;
         self.calm_down()?;
         self.sweep()?;
-        let sight = Sight::of(self.server_machine, ROOT, FLIPPING);
+        let sight = self.look_at_server();
         if let Some(path) = sight.left_behind() {
             return self.broken(SWEPT, format!("{path} is left behind; hidden are {:?}", sight.hidden));
         }

@@ -30,6 +30,7 @@ pub(crate) struct Disk {
     unsynced: Vec<Change>,
     /// Grows with each change of a name, and of what has a name.
     pub(crate) changes: u64,
+    stamps: u64,
     /// It failed to write names: it takes nothing more until the machine is started anew, as ext4 and XFS do.
     pub(crate) has_failed: bool,
 }
@@ -61,6 +62,8 @@ struct Content {
     /// Pages that were written and not synced since. One whose sync has failed is not among them, and not stable either.
     dirty: BTreeSet<usize>,
     is_resized: bool,
+    /// Another one whenever the bytes are.
+    stamp: u64,
 }
 
 #[derive(Debug, Default)]
@@ -82,8 +85,14 @@ pub(crate) enum New {
 
 impl Disk {
     pub(crate) fn new(now: Timestamp) -> Self {
-        let mut disk =
-            Self { inodes: BTreeMap::new(), next: ROOT, unsynced: Vec::new(), changes: 0, has_failed: false };
+        let mut disk = Self {
+            inodes: BTreeMap::new(),
+            next: ROOT,
+            unsynced: Vec::new(),
+            changes: 0,
+            stamps: 0,
+            has_failed: false,
+        };
         let root = disk.make(New::Directory, 0o755, now);
         disk.inodes.entry(root).and_modify(|inode| inode.links = 1);
         disk
@@ -192,7 +201,9 @@ impl Disk {
         let inode = self.inode_mut(ino)?;
         (inode.mtime, inode.ctime) = (now, now);
         let has_a_name = inode.links > 0;
+        let stamp = self.new_stamp();
         let content = self.content(ino)?;
+        content.stamp = stamp;
         let end = at + bytes.len();
         if content.bytes.len() < end {
             content.bytes.resize(end, 0);
@@ -208,12 +219,27 @@ impl Disk {
         let inode = self.inode_mut(ino)?;
         (inode.mtime, inode.ctime) = (now, now);
         let has_a_name = inode.links > 0;
+        let stamp = self.new_stamp();
         let content = self.content(ino)?;
+        content.stamp = stamp;
         content.bytes.resize(len, 0);
         content.dirty.extend(len / PAGE_BYTES..(len / PAGE_BYTES + usize::from(len % PAGE_BYTES > 0)));
         content.is_resized = true;
         self.changes += u64::from(has_a_name);
         Ok(())
+    }
+
+    fn new_stamp(&mut self) -> u64 {
+        self.stamps += 1;
+        self.stamps
+    }
+
+    /// A number that is another one whenever the bytes of a file are.
+    pub(crate) fn stamp(&self, ino: Ino) -> (Ino, u64) {
+        match self.inodes.get(&ino) {
+            Some(Inode { node: Node::File(content), .. }) => (ino, content.stamp),
+            _ => (ino, 0),
+        }
     }
 
     /// Does what `change` says to names that are to be seen; a sync is to bring it to the disk.
@@ -278,7 +304,7 @@ impl Disk {
     /// Brings a file to the disk.
     pub(crate) fn sync_file(&mut self, ino: Ino) -> Result<(), Errno> {
         let content = self.content(ino)?;
-        let Content { bytes, stable, dirty, is_resized } = content;
+        let Content { bytes, stable, dirty, is_resized, .. } = content;
         if std::mem::take(is_resized) {
             stable.resize(bytes.len(), 0);
         }
@@ -293,7 +319,7 @@ impl Disk {
 
     /// Fails to: some of it may be on the disk, and the rest is not tried again, whoever asks (fsync(2), "fsyncgate").
     pub(crate) fn fail_to_sync_file(&mut self, ino: Ino, dice: &mut Dice) -> Result<(), Errno> {
-        let Content { bytes, stable, dirty, is_resized } = self.content(ino)?;
+        let Content { bytes, stable, dirty, is_resized, .. } = self.content(ino)?;
         let was_resized = std::mem::take(is_resized);
         let lost = std::mem::take(dirty);
         if was_resized && dice.chance(MILLION / 2) {
@@ -341,7 +367,11 @@ impl Disk {
             inode.opened = 0;
             inode.locked = None;
             match &mut inode.node {
-                Node::File(content) => content.lose_power(kept, dice, &mut lost),
+                Node::File(content) => {
+                    self.stamps += 1;
+                    content.stamp = self.stamps;
+                    content.lose_power(kept, dice, &mut lost);
+                }
                 Node::Directory(names) => names.current.clone_from(&names.stable),
                 Node::Symlink(_) => {}
             }
@@ -386,7 +416,7 @@ impl Disk {
 
 impl Content {
     fn lose_power(&mut self, kept: u32, dice: &mut Dice, lost: &mut Lost) {
-        let Self { bytes, stable, dirty, is_resized } = self;
+        let Self { bytes, stable, dirty, is_resized, .. } = self;
         if std::mem::take(is_resized) {
             let len = match dice.below(3) {
                 0 => stable.len(),

@@ -198,6 +198,16 @@ impl Socket {
         self.send_file(mapping.file(), offset, len)
     }
 
+    /// Whether there is something to receive, be it the end.
+    pub fn can_recv(&self) -> bool {
+        world(|world| world.network.can_recv(self.conn, self.side, world.now_ns))
+    }
+
+    /// Whether sending can be tried.
+    pub fn can_send(&self) -> bool {
+        world(|world| world.network.can_send(self.conn, self.side, world.now_ns))
+    }
+
     /// Ends the stream towards the peer; receiving goes on.
     ///
     /// # Errors

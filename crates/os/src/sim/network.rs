@@ -337,6 +337,23 @@ impl Network {
         (Sending::Sent(len), fault)
     }
 
+    /// Whether receiving would not block.
+    pub(crate) fn can_recv(&self, id: ConnId, side: usize, now_ns: u64) -> bool {
+        let Some(conn) = self.conns.get(&id) else { return true };
+        let here = &conn.sides[side];
+        let has_come = here.coming.front().is_some_and(|(at, _)| *at <= now_ns);
+        has_come || !here.arrived.is_empty() || here.has_ended || here.broken.is_some()
+    }
+
+    /// Whether sending, or looking whether a connection is made, may not block.
+    pub(crate) fn can_send(&self, id: ConnId, side: usize, now_ns: u64) -> bool {
+        let Some(conn) = self.conns.get(&id) else { return true };
+        let is_settled = conn.settled_ns.is_none_or(|at| at <= now_ns);
+        let (here, there) = (&conn.sides[side], &conn.sides[1 - side]);
+        let has_come = here.coming.front().is_some_and(|(at, _)| *at <= now_ns);
+        is_settled && (has_come || here.broken.is_some() || there.held() < conn.window)
+    }
+
     /// Ends one direction.
     pub(crate) fn shutdown(&mut self, id: ConnId, side: usize, now_ns: u64, dice: &mut Dice) {
         let Some(conn) = self.conns.get_mut(&id) else { return };

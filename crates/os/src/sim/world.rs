@@ -117,7 +117,7 @@ struct Trace {
 }
 
 /// Happenings that are kept to be shown.
-const TRACE_LINES: usize = 200;
+const TRACE_LINES: usize = 2000;
 
 /// When the first world began on its walls: 2026-01-01 00:00 UTC.
 const WALL_NS: u64 = 1_767_225_600_000_000_000;
