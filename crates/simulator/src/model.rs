@@ -123,6 +123,11 @@ impl Tree {
         }
     }
 
+    /// Whether a power loss takes nothing away from the bytes at `path`.
+    pub(crate) fn is_durable(&self, path: &str) -> bool {
+        self.places.get(path).is_none_or(|attempts| !is_at_risk(attempts))
+    }
+
     pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
         self.places.keys()
     }

@@ -225,7 +225,8 @@ impl Play {
         if from == to {
             return;
         }
-        let is_durable = self.is_durable;
+        // Its name is durable, but its bytes are only if they were before.
+        let is_durable = self.is_durable && self.tree.is_durable(&from);
         let attempts = vec![
             self.begin(&from, vec![State::Absent], is_durable),
             self.begin(&to, vec![state], is_durable),

@@ -333,13 +333,23 @@ impl Disk {
         Ok(())
     }
 
-    /// Brings the names in a directory to the disk, and what changed together with them.
+    /// Brings the names in a directory to the disk, and what changed together with them, or before them under the same name.
     pub(crate) fn sync_directory(&mut self, dir: Ino) {
-        let (synced, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unsynced)
-            .into_iter()
-            .partition(|change| change.0.iter().any(|(it, ..)| *it == dir));
-        self.unsynced = rest;
-        synced.into_iter().for_each(|change| self.settle(change));
+        let mut names: BTreeSet<(Ino, OsString)> = BTreeSet::new();
+        let mut synced = Vec::new();
+        let mut rest = Vec::new();
+        for change in std::mem::take(&mut self.unsynced).into_iter().rev() {
+            let has_part =
+                |(it, name, _): &(Ino, OsString, _)| *it == dir || names.contains(&(*it, name.clone()));
+            if change.0.iter().any(has_part) {
+                names.extend(change.0.iter().map(|(it, name, _)| (*it, name.clone())));
+                synced.push(change);
+            } else {
+                rest.push(change);
+            }
+        }
+        self.unsynced = rest.into_iter().rev().collect();
+        synced.into_iter().rev().for_each(|change| self.settle(change));
     }
 
     fn settle(&mut self, change: Change) {
