@@ -114,6 +114,8 @@ impl Client {
     }
 
     /// All of a client but its threads.
+    // What drives a shard has no name here.
+    #[allow(clippy::type_complexity)]
     fn assemble(
         address: SocketAddr,
         config: Config,

@@ -89,6 +89,11 @@ pub fn crash(process: ProcessId, crash: Crash) {
     world(|world| world.crash(process, crash));
 }
 
+/// A machine loses its power, whoever runs there.
+pub fn cut_power(machine: MachineId) {
+    world(|world| world.cut_power(machine));
+}
+
 /// A process has ended by itself.
 pub fn end_process(process: ProcessId) {
     world(|world| world.end(process));

@@ -145,6 +145,8 @@ impl Server {
     }
 
     /// All of a server but its threads.
+    // What drives a shard has no name here.
+    #[allow(clippy::type_complexity)]
     fn assemble(
         config: Config,
     ) -> Result<(Self, Vec<Shard<ServerSession, impl Driver<Batch<ServerOutcome>> + Send + 'static>>), Failure>

@@ -32,6 +32,9 @@ const UNFINISHED_MAX: usize = 4;
 impl Play {
     /// Asks for a few things at once.
     pub(crate) fn begin_tasks(&mut self) {
+        if !self.unfinished.is_empty() && self.dice.chance(MILLION / 2) {
+            self.go_on(0);
+        }
         for _ in 0..self.dice.between(1, 4) {
             let client = self.dice.below(self.clients.len() as u64) as usize;
             match self.dice.below(16) {

@@ -329,20 +329,26 @@ impl Play {
         for machine in self.machines() {
             let dice = &mut self.dice;
             let mut faults = Faults { latency_ms: *dice.one_of(&[0, 1, 20, 200]), ..Faults::default() };
-            if dice.chance(MILLION / 4) {
+            if dice.chance(MILLION / 5) {
                 faults.split = *dice.one_of(&[0, MILLION / 10, MILLION]);
                 faults.stall = *dice.one_of(&[0, once_in(1000), once_in(100)]);
                 faults.cut = *dice.one_of(&[0, once_in(10), once_in(2)]);
                 faults.half_close = *dice.one_of(&[0, once_in(10)]);
                 faults.reset = *dice.one_of(&[0, once_in(200)]);
             }
-            if dice.chance(MILLION / 4) {
-                faults.io_error = *dice.one_of(&[0, once_in(500), once_in(50)]);
-                faults.no_space = *dice.one_of(&[0, once_in(100), once_in(10), MILLION]);
-                faults.short_write = *dice.one_of(&[0, MILLION / 4]);
-                faults.sync_failure = *dice.one_of(&[0, once_in(20), once_in(4)]);
-                faults.flipped_byte = *dice.one_of(&[0, once_in(20)]);
+            match dice.below(16) {
+                0 => faults.io_error = *dice.one_of(&[once_in(500), once_in(50)]),
+                1 => faults.no_space = *dice.one_of(&[once_in(100), once_in(10), MILLION]),
+                2 => faults.sync_failure = *dice.one_of(&[once_in(20), once_in(2)]),
+                3 => faults.flipped_byte = once_in(20),
+                4 => {
+                    faults.io_error = once_in(500);
+                    faults.no_space = once_in(200);
+                    faults.sync_failure = once_in(20);
+                }
+                _ => {}
             }
+            faults.short_write = *dice.one_of(&[0, 0, 0, MILLION / 4]);
             sim::set_faults(machine, faults);
         }
     }
@@ -451,9 +457,7 @@ impl Play {
             self.tree.end_forsaken();
             self.seen = 0;
             if !sim::has_power(self.server_machine) {
-                self.check(true)?;
-                let sight = self.look_at_server();
-                self.tree.settle(&sight.files);
+                self.see_what_is_left()?;
             }
         }
         for index in 0..self.clients.len() {
@@ -488,6 +492,14 @@ impl Play {
     fn look_at_client(&mut self, index: usize) -> Sight {
         let ClientSide { machine, memory, .. } = &mut self.clients[index];
         Sight::of(*machine, DESTINATIONS, FLIPPING, &mut self.contents, memory)
+    }
+
+    /// The server's machine has lost its power.
+    fn see_what_is_left(&mut self) -> Result<(), Violation> {
+        self.check(true)?;
+        let sight = self.look_at_server();
+        self.tree.settle(&sight.files);
+        Ok(())
     }
 
     /// Compares what is on the disks with what may be there, if anything has changed.
@@ -537,8 +549,6 @@ impl Play {
         }
         if let Some(server) = &self.server {
             match self.dice.below(4) {
-                // Only then it takes something again.
-                _ if sim::has_failed(self.server_machine) => sim::crash(server.process, Crash::PowerLoss),
                 0 => server.stop(true),
                 1 => server.stop(false),
                 2 => sim::crash(server.process, Crash::Kill),
@@ -554,6 +564,10 @@ impl Play {
             self.look_on(false)?;
         }
         self.is_durable = self.dice.chance(once_in(3));
+        if sim::has_failed(self.server_machine) {
+            sim::cut_power(self.server_machine);
+            self.see_what_is_left()?;
+        }
         self.start_server()?;
         self.calm_down()?;
         self.sweep()?;

@@ -85,6 +85,7 @@ pub(crate) struct Journal {
     records: u64,
     recorded: Recorded,
     unsynced_bytes: u64,
+    is_spoiled: bool,
 }
 
 impl Recorded {
@@ -163,6 +164,7 @@ impl Journal {
             records,
             recorded,
             unsynced_bytes: 0,
+            is_spoiled: false,
         })
     }
 
@@ -192,10 +194,15 @@ impl Journal {
         let _ = self.dir.remove_file(&self.name);
     }
 
+    /// Whether syncing the bytes that it vouches for has failed. It vouches for nothing any more.
+    pub(crate) fn is_spoiled(&self) -> bool {
+        self.is_spoiled
+    }
+
     /// Has all that was recorded on disk, and says so.
     fn checkpoint(&mut self, data: &File) -> io::Result<()> {
         if !seeded!(JournalBeforeData) {
-            data.sync_data()?;
+            data.sync_data().inspect_err(|_| self.is_spoiled = true)?;
         }
         self.append(Run { offset: self.records, len: 0, crc64: 0 })?;
         self.file.sync_data()?;

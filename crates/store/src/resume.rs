@@ -70,6 +70,9 @@ impl Staging {
         let sink = self.sink();
         let Some(journal) = self.journal_mut() else { return Ok(()) };
         let recorded = journal.record(run, sink.file());
+        if journal.is_spoiled() {
+            self.spoil();
+        }
         recorded.map_err(|error| StoreError::of(self.path(), error))
     }
 }

@@ -37,6 +37,8 @@ pub struct Staging {
     /// Dropped before its commit it stays, to be resumed.
     kept: bool,
     journal: Option<Box<Journal>>,
+    /// A sync has failed: what it would have brought to the disk may be lost, and another one would not say so.
+    spoiled: bool,
 }
 
 impl Staging {
@@ -46,7 +48,7 @@ impl Staging {
             None => create_locked(&dir, mode).map(|(file, name)| (file, Some(name)))?,
         };
         let way = Chosen::cached(file);
-        Ok(Self { way, dir, name, path: path.clone(), size, kept: false, journal: None })
+        Ok(Self { way, dir, name, path: path.clone(), size, kept: false, journal: None, spoiled: false })
     }
 
     /// A file that has the hidden name `name`, and is kept or not when it is dropped.
@@ -59,7 +61,7 @@ impl Staging {
         kept: bool,
     ) -> Self {
         let (way, path) = (Chosen::cached(file), path.clone());
-        Self { way, dir, name: Some(name), path, size: Some(size), kept, journal: None }
+        Self { way, dir, name: Some(name), path, size: Some(size), kept, journal: None, spoiled: false }
     }
 
     /// From now on it is kept when it is dropped.
@@ -127,6 +129,18 @@ impl Staging {
     /// Begins to bring its bytes to the disk.
     pub(crate) fn start_writeback(&self) {
         file::start_writeback(self.file());
+    }
+
+    /// Nobody is to go on with it, and nobody gets to see it.
+    pub(crate) fn spoil(&mut self) {
+        if seeded!(FailedSyncForgotten) {
+            return;
+        }
+        self.spoiled = true;
+        self.kept = false;
+        if let Some(journal) = self.journal.take() {
+            journal.remove();
+        }
     }
 
     /// Waits until the file is on disk. If that fails, trying again proves nothing.
@@ -226,6 +240,11 @@ impl Store {
         if let Some(announced) = staging.size.filter(|&announced| announced != size) {
             return Err(mismatch(announced, size));
         }
+        if staging.spoiled {
+            return Err(failed(io::Error::other(
+                "its bytes could not be brought to the disk; send it again",
+            )));
+        }
         let actual = file::attributes(staging.file()).map_err(failed)?.size;
         if actual != size {
             return Err(mismatch(size, actual));
@@ -248,7 +267,7 @@ impl Store {
     ) -> io::Result<()> {
         let durable = durable || self.options.durable;
         if durable && !seeded!(AckBeforeSync) {
-            staging.sync()?;
+            staging.sync().inspect_err(|_| staging.spoil())?;
         }
         let journal = staging.journal.take();
         staging.publish(&dir)?;

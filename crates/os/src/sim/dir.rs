@@ -409,7 +409,8 @@ impl Dir {
     pub fn sync(&self) -> io::Result<()> {
         self.change(|world, _| {
             let faults = world.faults_of(self.process);
-            if world.dice.chance(faults.sync_failure) {
+            // Rarer than of a file: all that comes after it is refused.
+            if world.dice.chance(faults.sync_failure / 8) {
                 world.count("failed sync of a directory");
                 world.note(format_args!("{:?}: directory {} cannot be synced", self.process, self.ino));
                 world.disk_of(self.process).has_failed = true;

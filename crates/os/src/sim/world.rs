@@ -313,23 +313,27 @@ impl World {
                 self.end(process);
             }
             Crash::PowerLoss => {
-                self.racer = None;
-                self.count("power loss");
                 let machine = self.process(process).machine;
-                for (number, process) in self.processes.iter_mut().enumerate() {
-                    if process.machine == machine && process.is_alive {
-                        process.is_alive = false;
-                        self.network.vanish(ProcessId(number));
-                    }
-                }
-                let it = &mut self.machines[machine.0];
-                it.has_power = false;
-                let lost = it.disk.lose_power(&mut self.dice);
-                *self.counts.entry("name lost").or_default() += lost.names;
-                *self.counts.entry("page lost").or_default() += lost.pages;
-                *self.counts.entry("page torn").or_default() += lost.torn;
+                self.cut_power(machine);
             }
         }
+    }
+
+    pub(crate) fn cut_power(&mut self, machine: MachineId) {
+        self.racer = None;
+        self.count("power loss");
+        for (number, process) in self.processes.iter_mut().enumerate() {
+            if process.machine == machine && process.is_alive {
+                process.is_alive = false;
+                self.network.vanish(ProcessId(number));
+            }
+        }
+        let it = &mut self.machines[machine.0];
+        it.has_power = false;
+        let lost = it.disk.lose_power(&mut self.dice);
+        *self.counts.entry("name lost").or_default() += lost.names;
+        *self.counts.entry("page lost").or_default() += lost.pages;
+        *self.counts.entry("page torn").or_default() += lost.torn;
     }
 
     /// A process is gone, killed or not: its connections and locks are, too.
