@@ -1,10 +1,10 @@
 // `npm run bench:accept -- --reason "…"`: makes what this checkout counts the baseline of `npm run bench:check`.
 import { parseArgs } from 'node:util'
+import { killAll } from '../cli/bench/processes.mjs'
 import { BASELINE, writeBaseline } from './gate/baseline.mjs'
 import { build, ROOT } from './gate/checkout.mjs'
 import { fingerprint } from './gate/fingerprint.mjs'
 import { measure } from './gate/measure.mjs'
-import { killAll } from './processes.mjs'
 
 const REPEATS = { callgrind: 3, syscalls: 5, sizes: 1 }
 

@@ -1,11 +1,11 @@
 // `npm run bench:check`: holds the counts of this checkout against those that were accepted, and fails if one has grown by
 // more than it may. Only counts are judged here, never the clock: `npm run bench:paired` is for that.
+import { killAll } from '../cli/bench/processes.mjs'
 import { metricsOf, readBaseline } from './gate/baseline.mjs'
 import { baseCommit, build, builtCheckoutOf, ROOT } from './gate/checkout.mjs'
 import { examine, table, worseIn } from './gate/examine.mjs'
 import { differences, fingerprint } from './gate/fingerprint.mjs'
 import { GROUPS, measure } from './gate/measure.mjs'
-import { killAll } from './processes.mjs'
 
 const ALL = Object.keys(GROUPS)
 /** How often a base is measured: what it is to be held against is measured as often, if it seems to have grown. */

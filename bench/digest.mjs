@@ -2,15 +2,16 @@
 //
 //   node bench/digest.mjs [--rounds 9] [--size 469.2e6 in bytes]
 
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { connect } from 'xferd'
-import { writeRandomFile } from './disk.mjs'
-import { accepting, freePort, killAll, launch, stop } from './processes.mjs'
-
-const XFERD = join(import.meta.dirname, '../bin/xferd.js')
+import { writeRandomFile } from '../cli/bench/disk.mjs'
+import { stop } from '../cli/bench/processes.mjs'
+import { ROOT } from './gate/checkout.mjs'
+import { median } from './gate/verdict.mjs'
+import { temporaryFolder } from './temporary-folder.mjs'
+import { serve, xferdOf } from './xferd.mjs'
 
 const WAYS = {
   'no digest': { workers: 2, digest: 'none' },
@@ -25,25 +26,17 @@ const { values } = parseArgs({
 })
 const [rounds, size] = [Number(values.rounds), Number(values.size)]
 
-const folder = mkdtempSync(join(process.env.XFERD_BENCH_DIR ?? tmpdir(), 'xferd-digest-'))
-process.on('exit', () => {
-  killAll()
-  rmSync(folder, { recursive: true, force: true })
-})
-process.on('SIGINT', () => process.exit(130))
-
+const folder = temporaryFolder('digest')
 const source = join(folder, 'source')
 const root = join(folder, 'root')
-writeRandomFile(source, size)
+await writeRandomFile(source, size)
 mkdirSync(root)
-const port = await freePort()
-const server = launch(process.execPath, XFERD, 'serve', root, '--port', `${port}`)
-await accepting(server, port)
+const { server, address } = await serve(xferdOf(ROOT), root)
 
 const rates = new Map(Object.keys(WAYS).map((name) => [name, []]))
 for (let round = -1; round < rounds; round++) {
   for (const [name, { workers, ...options }] of Object.entries(WAYS)) {
-    const client = await connect(`xfer://127.0.0.1:${port}`, { workers })
+    const client = await connect(address, { workers })
     const { seconds } = await client.push(source, 'copy', options)
     await client.remove('copy')
     await client.close()
@@ -52,7 +45,6 @@ for (let round = -1; round < rounds; round++) {
 }
 await stop(server)
 for (const [name, all] of rates) {
-  all.sort((a, b) => a - b)
-  const [min, median, max] = [all[0], all[all.length >> 1], all.at(-1)].map(Math.round)
-  console.log(`${name.padEnd(28)} median ${median} MB/s (${min}-${max})`)
+  const [min, middle, max] = [Math.min(...all), median(all), Math.max(...all)].map(Math.round)
+  console.log(`${name.padEnd(28)} median ${middle} MB/s (${min}-${max})`)
 }

@@ -2,11 +2,11 @@
 // gate/defects/, and each has to turn the metrics red that are named here; without a defect none may be red.
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { killAll } from '../cli/bench/processes.mjs'
 import { metricsOf, readBaseline } from './gate/baseline.mjs'
 import { addCheckout, BENCH, BUILD_FOLDER, build, git, gitIn, ROOT } from './gate/checkout.mjs'
 import { examine, table, worseIn } from './gate/examine.mjs'
 import { measure } from './gate/measure.mjs'
-import { killAll } from './processes.mjs'
 
 const DEFECTS = {
   'added-copy': { group: 'callgrind', red: ['allocated_bytes.push_64_kib', 'instructions.push_64_kib'] },

@@ -3,16 +3,15 @@
 // Both are built and serve at the same time; their clients take turns, base head head base, so that what drifts hits both
 // alike. Before that the base runs against itself. If even that shows a difference of more than 3 %, the machine is too
 // restless to say anything. Whatever the verdict, this fails nothing: only counts do (`npm run bench:check`).
-import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
-import { warm, writeRandomFile, writeRandomTree } from './disk.mjs'
+import { warm, writeRandomFile, writeRandomTree } from '../cli/bench/disk.mjs'
+import { run, stop } from '../cli/bench/processes.mjs'
 import { baseCommit, build, builtCheckoutOf, git, ROOT } from './gate/checkout.mjs'
 import { ratioOf, timeVerdict } from './gate/verdict.mjs'
-import { killAll, launch, run } from './processes.mjs'
+import { temporaryFolder } from './temporary-folder.mjs'
+import { serve, xferdOf } from './xferd.mjs'
 
 const HELP = `Compares the time that pushes take with that of another commit, and tells the ratio.
 
@@ -35,33 +34,28 @@ if (options.help) {
   console.log(HELP)
   process.exit()
 }
-const folder = realpathSync(mkdtempSync(join(tmpdir(), 'xferd-paired-')))
-process.on('exit', () => {
-  killAll()
-  rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
-})
-process.on('SIGINT', () => process.exit(130))
-process.on('SIGTERM', () => process.exit(143))
+const folder = temporaryFolder('paired')
 
 const commit = git('rev-parse', '--verify', `${options.base ?? baseCommit() ?? 'HEAD~1'}^{commit}`)
 const base = builtCheckoutOf(commit)
 const head = build(ROOT)
 const sides = {
-  base: await serve('base', base),
-  twin: await serve('twin', base),
-  head: await serve('head', head),
+  base: await sideOf('base', base),
+  twin: await sideOf('twin', base),
+  head: await sideOf('head', head),
 }
 console.log(`head against ${commit.slice(0, 10)}, ${options.rounds} rounds: time of head over time of base`)
 for (const [title, write] of Object.entries(LOADS)) {
   const source = join(folder, 'source')
-  write(source)
-  warm(source)
+  await write(source)
+  await warm(source)
   const control = ratioOf(await pairs(source, sides.base, sides.twin))
   const measured = ratioOf(await pairs(source, sides.base, sides.head))
   console.log(`${title}: ${timeVerdict(control, measured)}`)
   console.log(`  head ${shown(measured)}, base against itself ${shown(control)}`)
   rmSync(source, { recursive: true })
 }
+for (const { server } of Object.values(sides)) await stop(server)
 
 async function pairs(source, base, head) {
   // The first push of a server finds nothing warm.
@@ -79,20 +73,16 @@ async function pairs(source, base, head) {
   return pairs
 }
 
-async function serve(name, { checkout }) {
+async function sideOf(name, { checkout }) {
   const root = join(folder, name)
   mkdirSync(root)
-  const program = join(checkout, 'bin/xferd.js')
-  const server = launch(process.execPath, program, 'serve', root, '--port', '0', '--json')
-  const lines = createInterface({ input: server.stdout })
-  const [line] = await once(lines, 'line')
-  lines.on('line', () => {})
-  return { root, program, address: JSON.parse(line).addresses[0] }
+  const xferd = xferdOf(checkout)
+  return { root, xferd, ...(await serve(xferd, root)) }
 }
 
 /** Seconds from the first byte to the last acknowledgement. What was stored is removed before it reaches the disk. */
-async function push(source, { root, program, address }) {
-  const { stdout } = await run(process.execPath, program, 'push', source, `${address}/copy`, '--json')
+async function push(source, { root, xferd, address }) {
+  const { stdout } = await run(...xferd, 'push', source, `${address}/copy`, '--json')
   rmSync(join(root, 'copy'), { recursive: true })
   return JSON.parse(stdout).seconds
 }

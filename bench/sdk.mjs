@@ -3,15 +3,15 @@
 // A bare round trip over TCP is what Node needs for a byte there and back, so it is the floor for every call; the same bytes
 // through a bare socket are the ceiling of the streams. Pushes are made with and without somebody who follows their progress.
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { createConnection, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { finished } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
 import benny from 'benny'
 import { connect, serve } from 'xferd'
-import { writeRandomFile } from './disk.mjs'
+import { writeRandomFile } from '../cli/bench/disk.mjs'
+import { temporaryFolder } from './temporary-folder.mjs'
 
 const HELP = `Measures the SDK: calls, small files, streams, and what following the progress of a push costs.
 
@@ -40,10 +40,7 @@ if (options.help) {
   console.log(HELP)
   process.exit()
 }
-const folder = realpathSync(mkdtempSync(join(tmpdir(), 'xferd-bench-')))
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
-process.on('SIGINT', () => process.exit(130))
-process.on('SIGTERM', () => process.exit(143))
+const folder = temporaryFolder('bench')
 
 // benny tells on stdout which suite it runs.
 const print = console.log
@@ -54,9 +51,9 @@ mkdirSync(join(root, 'many'), { recursive: true })
 for (let entry = 0; entry < ENTRIES; entry++) writeFileSync(join(root, 'many', `file-${entry}`), '')
 const small = join(folder, 'small')
 const watched = join(folder, 'watched')
-writeRandomFile(small, SMALL_BYTES)
-writeRandomFile(watched, WATCHED_BYTES)
-writeRandomFile(join(root, 'stream'), STREAM_BYTES)
+await writeRandomFile(small, SMALL_BYTES)
+await writeRandomFile(watched, WATCHED_BYTES)
+await writeRandomFile(join(root, 'stream'), STREAM_BYTES)
 const chunk = Buffer.alloc(CHUNK_BYTES, 1)
 
 const server = await serve({ root, listen: ['xfer://127.0.0.1:0'] })

@@ -3,18 +3,21 @@
 //   node bench/striping.mjs rates [--rounds 5] [--size 1GiB in bytes]
 //   node bench/striping.mjs resume [--size 4GiB in bytes]
 
-import { randomFillSync } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { createServer, connect as dial } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { connect } from 'xferd'
-import { accepting, freePort, killAll, launch, stop } from './processes.mjs'
+import { writeRandomFile } from '../cli/bench/disk.mjs'
+import { launch, stop } from '../cli/bench/processes.mjs'
+import { ROOT } from './gate/checkout.mjs'
+import { median } from './gate/verdict.mjs'
+import { temporaryFolder } from './temporary-folder.mjs'
+import { serve, xferdOf } from './xferd.mjs'
 
-const XFERD = join(import.meta.dirname, '../bin/xferd.js')
+const XFERD = xferdOf(ROOT)
 const GIB = 1024 ** 3
 const EXTENT_BYTES = 8 << 20
 const STREAMS = [1, 2, 4]
@@ -24,13 +27,8 @@ const { positionals, values } = parseArgs({
   options: { rounds: { type: 'string', default: '5' }, size: { type: 'string' } },
 })
 
-const folder = mkdtempSync(join(process.env.XFERD_BENCH_DIR ?? tmpdir(), 'xferd-striping-'))
-process.on('exit', () => {
-  killAll()
-  rmSync(folder, { recursive: true, force: true })
-})
-process.on('SIGINT', () => process.exit(130))
-
+const folder = temporaryFolder('striping')
+const source = join(folder, 'source')
 const root = join(folder, 'root')
 mkdirSync(root)
 
@@ -40,10 +38,10 @@ else throw new Error('say what to measure: rates or resume')
 
 /** Pushes one file in turn over 1, 2 and 4 connections, to a server in a process of its own. */
 async function rates(size, rounds) {
-  const source = generate(size)
-  const { server, port } = await serve()
+  await writeRandomFile(source, size)
+  const { server, address } = await serve(XFERD, root)
   const figures = new Map(STREAMS.map((streams) => [streams, []]))
-  const client = await connect(`xfer://127.0.0.1:${port}`)
+  const client = await connect(address)
   for (let round = -1; round < rounds; round++) {
     for (const streams of STREAMS) {
       const { seconds } = await client.push(source, 'copy', { streams })
@@ -54,21 +52,21 @@ async function rates(size, rounds) {
   await client.close()
   await stop(server)
   for (const [streams, all] of figures) {
-    const [min, max] = [Math.min(...all), Math.max(...all)]
-    console.log(`streams ${streams}: median ${median(all)} MB/s (${Math.round(min)}-${Math.round(max)})`)
+    const [min, middle, max] = [Math.min(...all), median(all), Math.max(...all)].map(Math.round)
+    console.log(`streams ${streams}: median ${middle} MB/s (${min}-${max})`)
   }
 }
 
 /** Kills a push at half of its file and goes on with it; both over a relay that counts what comes to the server. */
 async function resume(size) {
-  const source = generate(size)
-  const { server, port } = await serve()
-  const relay = await counting(port)
+  await writeRandomFile(source, size)
+  const { server, address } = await serve(XFERD, root)
+  const relay = await counting(new URL(address).port)
   for (const streams of [1, 4]) {
     relay.reset()
     const target = `xfer://127.0.0.1:${relay.port}/copy`
     const flags = ['--resume', '--streams', `${streams}`, '--progress', 'jsonl']
-    const child = launch(process.execPath, XFERD, 'push', source, target, ...flags)
+    const { child } = launch(...XFERD, 'push', source, target, ...flags)
     while (relay.bytes < size / 2) await sleep(1)
     process.kill(-child.pid, 'SIGKILL')
     await once(child, 'exit')
@@ -91,13 +89,6 @@ async function resume(size) {
   }
   relay.close()
   await stop(server)
-}
-
-async function serve() {
-  const port = await freePort()
-  const server = launch(process.execPath, XFERD, 'serve', root, '--port', `${port}`)
-  await accepting(server, port)
-  return { server, port }
 }
 
 /** Carries connections to `port` and counts what goes there. */
@@ -132,20 +123,4 @@ async function counting(port) {
   relay.port = server.address().port
   relay.close = () => server.close()
   return relay
-}
-
-function generate(size) {
-  const path = join(folder, 'source')
-  const block = randomFillSync(Buffer.alloc(16 << 20))
-  const file = openSync(path, 'w')
-  for (let at = 0; at < size; at += block.length) {
-    block.writeBigUInt64LE(BigInt(at))
-    writeSync(file, block, 0, Math.min(block.length, size - at))
-  }
-  return path
-}
-
-function median(figures) {
-  const sorted = [...figures].sort((a, b) => a - b)
-  return Math.round(sorted[Math.floor(sorted.length / 2)])
 }

@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { find, run } from '../processes.mjs'
+import { find, run } from '../../cli/bench/processes.mjs'
 import { ON_ONE_PROCESSOR } from './one-processor.mjs'
 
 const FEW = 2

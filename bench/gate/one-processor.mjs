@@ -1,6 +1,6 @@
 // What runs a program on one processor, where there is little to schedule: the first that this process may use.
 import { readFileSync } from 'node:fs'
-import { find } from '../processes.mjs'
+import { find } from '../../cli/bench/processes.mjs'
 
 /** The beginning of a command; empty where that can't be had. */
 export const ON_ONE_PROCESSOR =

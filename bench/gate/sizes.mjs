@@ -1,7 +1,7 @@
 // Bytes of what is shipped.
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { run } from '../processes.mjs'
+import { run } from '../../cli/bench/processes.mjs'
 
 /** The figures by metric. `checkout` is a built one. */
 export async function count(checkout) {

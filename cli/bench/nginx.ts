@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import type { Contender } from './contender.js'
-import { accepting, copyNames, freePort, installed, launch, run, stop, timed } from './processes.js'
+import { accepting, copyNames, freePort, installed, launch, run, stop, timed } from './processes.mjs'
 
 export const nginx: Contender = {
   name: 'curl and nginx',

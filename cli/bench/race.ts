@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Contender, Figures, Load, Session } from './contender.js'
-import { proveCopies, settle, warm } from './disk.js'
+import { proveCopies, settle, warm } from './disk.mjs'
 import { DISCARD } from './kernel.js'
 
 /** What a load may have for all of the kernel's ways to take part in every round: with more, rounds take minutes. */

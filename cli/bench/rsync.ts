@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Contender } from './contender.js'
-import { accepting, copyNames, freePort, installed, launch, run, stop, timed } from './processes.js'
+import { accepting, copyNames, freePort, installed, launch, run, stop, timed } from './processes.mjs'
 
 /** Whole files: its delta algorithm would only cost time where there is no older copy. */
 export function rsync(isTree: boolean): Contender {

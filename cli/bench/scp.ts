@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import type { Contender } from './contender.js'
-import { accepting, copyNames, freePort, installed, launch, run, stop, timed } from './processes.js'
+import { accepting, copyNames, freePort, installed, launch, run, stop, timed } from './processes.mjs'
 
 /** More than sshd's default of 10, which would turn away some of many clients at random. */
 const LOGINS_AT_ONCE_MAX = 1000

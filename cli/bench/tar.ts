@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Contender } from './contender.js'
-import { ended, freePort, installed, launch, ready, run } from './processes.js'
+import { ended, freePort, installed, launch, ready, run } from './processes.mjs'
 
 export const tar: Contender = {
   name: 'tar, nc, tar',

@@ -4,7 +4,7 @@ import { connect } from '../../src/index.js'
 import type { WritePath } from '../write-paths.js'
 import type { Contender, Place } from './contender.js'
 import { Meter } from './meter.js'
-import { launch, type Program, ready, run, stop, timed } from './processes.js'
+import { launch, type Program, ready, run, stop, timed } from './processes.mjs'
 
 /** The program that this bundle belongs to. */
 const XFERD = join(__dirname, '../bin/xferd.js')

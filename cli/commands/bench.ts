@@ -6,7 +6,7 @@ import * as Flags from '@oclif/core/flags'
 import { XferdError } from '../../src/index.js'
 import { svgFile } from '../bench/chart.js'
 import type { Contender, Load } from '../bench/contender.js'
-import { writeRandomFile, writeRandomTree } from '../bench/disk.js'
+import { writeRandomFile, writeRandomTree } from '../bench/disk.mjs'
 import { kernelWays } from '../bench/kernel.js'
 import { machine } from '../bench/machine.js'
 import { page } from '../bench/page.js'
@@ -24,7 +24,7 @@ import {
   treeLoads,
   WORKERS_MAX,
 } from '../bench/plan.js'
-import { killAll } from '../bench/processes.js'
+import { killAll } from '../bench/processes.mjs'
 import { race } from '../bench/race.js'
 import { type Report, summarize } from '../bench/summary.js'
 import { tables, terms } from '../bench/table.js'

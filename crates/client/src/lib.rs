@@ -1,7 +1,7 @@
 //! The client: connections to one server, and what can be done with them.
 //!
 //! Everything is asked for from any thread and answered by a callback from the client's own: `push` and `pull` move
-//! files and trees, `read` and `write` are streams, `ask` is one question. One reactor thread carries all connections.
+//! files and trees, `read` and `write` are streams, `ask` is one question.
 #![forbid(unsafe_code)]
 
 mod ask;

@@ -1,34 +1,27 @@
-//! Pushes one copy of what is to be pushed, or one connection's share of it.
+//! Pushes one connection's share of a copy of what is to be pushed.
 
-use std::cmp::Reverse;
+mod copy;
+mod inquiry;
+
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use xferd_engine::{
-    Content, DiskOutcome, EXTENT_BYTES, Failure, Opened, Outgoing, Progress, lock, send_small,
-};
+use xferd_engine::{Content, DiskOutcome, Failure, Opened, Outgoing, Progress, lock, send_small};
 use xferd_os::{HashMap, HashSet};
 use xferd_store::FileAttributes;
-use xferd_wire::{
-    Digest, DigestAlgorithm, Entry, ErrorCode, ErrorReply, FileHeader, Frame, Identity, Put, RemotePath,
-    SetAttributes, Sharing,
-};
+use xferd_wire::{Digest, ErrorCode, ErrorReply, Frame, RemotePath, SetAttributes, Sharing};
 
-use crate::dispatcher::Dispatcher;
-use crate::job::{FileFailure, Job, Ticket};
-use crate::same::{COMPARISONS_MAX, Compare, Comparison, Verdict, has_attributes, is_directory, is_link_to};
-use crate::sources::{Found, LocalFile, Opener, Portion, Supply, Walk};
-use crate::stripe::{STRIPE_BYTES_MIN, Step, Stripe, Striper};
+pub(crate) use self::copy::{Copy, Manner, Supplies};
+use self::inquiry::{Finding, Inquiry};
+use crate::job::Ticket;
+use crate::sources::{Found, LocalFile, Portion, Supply};
+use crate::stripe::{Step, Stripe, Striper};
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, unexpected};
 
 /// Requests of one connection that wait for an answer: several of the batches that a server stores together, so that it
 /// finds the next one there when it has answered the last.
 const REQUESTS_UNANSWERED_MAX: usize = 1024;
-
-/// Large files of one copy that are open to be sent together; the next one is looked for when there are fewer.
-const STRIPES_MAX: usize = 4;
 
 /// Connections in a row that a share of a copy is tried on in vain, some 30 s in all.
 const RECONNECTS_MAX: u32 = 10;
@@ -44,207 +37,6 @@ const SUPPLIES_LOW: usize = 64;
 /// their way all the time, across continents, too.
 const DOUBTFUL_MAX: usize = 1024;
 
-/// What is ready to be pushed, or to be asked about.
-#[derive(Default)]
-pub(crate) struct Supplies {
-    ready: Vec<Supply>,
-    doubtful: Vec<Found>,
-    failures: Vec<FileFailure>,
-    /// There is nothing more.
-    exhausted: bool,
-}
-
-/// One copy of what is pushed, shared by the connections that push it.
-pub(crate) struct Copy {
-    walk: Mutex<Walk>,
-    directories: Mutex<Directories>,
-    opener: Opener,
-    /// Entries that were found, and neither found to be there nor made ready to be pushed.
-    unsettled: AtomicUsize,
-    /// The directory that the server is being asked about before its content is looked at.
-    doubtful_root: Mutex<Option<RemotePath>>,
-    /// Large files that its connections send together.
-    stripes: Mutex<Vec<Arc<Stripe>>>,
-    /// Connections that still push.
-    pushing: AtomicUsize,
-    dispatcher: Dispatcher,
-    manner: Manner,
-}
-
-/// What is known of directories on the server.
-#[derive(Default)]
-struct Directories {
-    /// What they get once everything is in them.
-    attributes: Vec<SetAttributes>,
-    /// Those that are not there, or were not: nor is what belongs into them.
-    new: HashSet<RemotePath>,
-    /// Those that have their attributes, unless something was put into them.
-    finished: HashSet<RemotePath>,
-    /// Those that were there and had something put into them.
-    changed: HashSet<RemotePath>,
-}
-
-/// How files are pushed.
-#[derive(Clone, Copy)]
-pub(crate) struct Manner {
-    pub(crate) digest: DigestAlgorithm,
-    pub(crate) durable: bool,
-    pub(crate) streams: usize,
-    pub(crate) resume: bool,
-    pub(crate) compare: Compare,
-    /// Nothing is pushed, only counted.
-    pub(crate) dry_run: bool,
-}
-
-impl Manner {
-    /// Whether a file of `size` bytes is sent as a transfer. One extent is proven as a whole or not at all: there is nothing
-    /// to resume in a file of one.
-    fn shares(&self, size: u64) -> bool {
-        let resumable = self.resume && size > EXTENT_BYTES;
-        resumable || (self.streams > 1 && size >= STRIPE_BYTES_MIN)
-    }
-
-    fn announce(&self, path: RemotePath, header: &FileHeader, identity: Identity, sharing: Sharing) -> Put {
-        Put {
-            path,
-            size: Some(header.size),
-            durable: self.durable,
-            digest: self.digest,
-            mode: header.mode,
-            mtime: header.mtime,
-            identity,
-            sharing,
-        }
-    }
-}
-
-impl Copy {
-    pub(crate) fn new(walk: Walk, opener: Opener, dispatcher: Dispatcher, manner: Manner) -> Arc<Self> {
-        Arc::new(Self {
-            walk: Mutex::new(walk),
-            directories: Mutex::default(),
-            opener,
-            unsettled: AtomicUsize::new(0),
-            doubtful_root: Mutex::default(),
-            stripes: Mutex::default(),
-            pushing: AtomicUsize::new(manner.streams),
-            dispatcher,
-            manner,
-        })
-    }
-
-    /// Finds the next handful, and opens what of it is new. Blocks.
-    fn supply(&self, job: &Job, transfers: bool) -> Supplies {
-        let handful = {
-            let mut walk = lock(&self.walk);
-            let mut handful = walk.search(job, |found| self.is_new(found));
-            // Before anybody learns that there is no more: who finds nothing to do does not come back.
-            self.unsettled.fetch_add(handful.new.len() + handful.doubtful.len(), Ordering::SeqCst);
-            lock(&self.directories).attributes.append(&mut handful.directories);
-            if handful.doubtful_root.is_some() {
-                *lock(&self.doubtful_root) = handful.doubtful_root.take();
-            }
-            handful
-        };
-        let mut supplies = self.open(handful.new, job, transfers);
-        supplies.failures.extend(handful.failures);
-        supplies.doubtful = handful.doubtful;
-        supplies.exhausted = handful.exhausted;
-        supplies
-    }
-
-    /// Opens what is to be pushed. What several connections can send is shared out. Blocks.
-    fn open(&self, found: Vec<Found>, job: &Job, transfers: bool) -> Supplies {
-        let mut supplies = Supplies::default();
-        let count = found.len();
-        for found in found {
-            if self.manner.dry_run {
-                found.rehearse(job);
-                continue;
-            }
-            let supply = match found {
-                Found::Directory(attributes) => Supply::directory(&attributes),
-                Found::Link(link) => Supply::Link(link),
-                Found::File(file) => match self.opener.open(&file) {
-                    Ok(opened) => Supply::File { remote: file.remote, opened },
-                    Err(failure) => {
-                        supplies.failures.push(failure);
-                        continue;
-                    }
-                },
-            };
-            if transfers { supplies.ready.extend(self.share(supply)) } else { supplies.ready.push(supply) }
-        }
-        self.settle(count, job);
-        supplies
-    }
-
-    /// So many entries are there, or ready to be pushed. Who has found nothing to do may have waited for them.
-    fn settle(&self, count: usize, job: &Job) {
-        let before = self.unsettled.fetch_sub(count, Ordering::SeqCst);
-        if count > 0 && before == count && self.manner.streams > 1 {
-            job.nudge();
-        }
-    }
-
-    /// Whether it is certain that nothing has its name on the server: the directory it belongs into was not there.
-    fn is_new(&self, found: &Found) -> bool {
-        if self.manner.compare == Compare::Nothing {
-            return true;
-        }
-        let mut directories = lock(&self.directories);
-        let is_new = !directories.new.is_empty()
-            && found.remote().parent().is_some_and(|parent| directories.new.contains(&parent));
-        if let Found::Directory(attributes) = found {
-            if is_new {
-                directories.new.insert(attributes.path.clone());
-            }
-        }
-        is_new
-    }
-
-    /// Takes a file that is sent as a transfer; any other supply comes back.
-    fn share(&self, supply: Supply) -> Option<Supply> {
-        let Supply::File { remote, opened } = supply else { return Some(supply) };
-        if let Content::Large(source) = &opened.content {
-            if self.manner.shares(opened.header.size) {
-                let sharing = if self.manner.resume { Sharing::Resumable } else { Sharing::Shared };
-                let put = self.manner.announce(remote.clone(), &opened.header, opened.identity, sharing);
-                if let Some(stripe) = Stripe::new(put, source.clone()) {
-                    lock(&self.stripes).push(Arc::new(stripe));
-                    return None;
-                }
-            }
-        }
-        Some(Supply::File { remote, opened })
-    }
-
-    /// The largest file that a connection can help with.
-    fn join(&self, channel: &mut Channel<'_>) -> Option<Striper> {
-        let mut stripes = lock(&self.stripes).clone();
-        stripes.sort_by_key(|stripe| Reverse(stripe.size()));
-        stripes.iter().find_map(|stripe| stripe.join(channel))
-    }
-
-    /// Attributes that directories are still to get, at most `max`, the innermost first.
-    fn take_attributes(&self, max: usize) -> Vec<SetAttributes> {
-        let mut directories = lock(&self.directories);
-        let mut taken = Vec::new();
-        while taken.len() < max {
-            let Some(attributes) = directories.attributes.pop() else { break };
-            let path = &attributes.path;
-            if !directories.finished.contains(path) || directories.changed.contains(path) {
-                taken.push(attributes);
-            }
-        }
-        taken
-    }
-
-    fn has_stripes(&self) -> bool {
-        !lock(&self.stripes).is_empty()
-    }
-}
-
 /// One connection's share.
 pub(crate) struct Push {
     ticket: Ticket,
@@ -252,10 +44,8 @@ pub(crate) struct Push {
     supplies: VecDeque<Supply>,
     fetching: bool,
     exhausted: bool,
-    /// What may be there already, and was not asked about.
-    doubtful: VecDeque<Found>,
-    /// What was asked about.
-    questions: HashMap<u32, Question>,
+    /// What may be there already.
+    doubtful: Inquiry,
     /// Files that are not there, and are to be opened.
     missing: VecDeque<LocalFile>,
     opening: bool,
@@ -272,23 +62,6 @@ pub(crate) struct Push {
     finishing: bool,
     /// It was the last to finish, so it gives directories their attributes.
     is_last: bool,
-}
-
-/// What the server was asked about something that was found.
-enum Question {
-    /// What is there under its name.
-    Name(Found),
-    /// Whether the file that is there has its content.
-    Content { file: LocalFile, has_attributes: bool, comparison: Comparison },
-}
-
-impl Question {
-    fn into_found(self) -> Found {
-        match self {
-            Self::Name(found) => found,
-            Self::Content { file, .. } => Found::File(file),
-        }
-    }
 }
 
 /// A request the server has not answered.
@@ -337,22 +110,10 @@ impl Task for Push {
             self.on_step(step, channel)?;
             return self.advance(channel);
         }
-        match self.questions.remove(&request) {
-            Some(Question::Name(found)) => {
-                match frame {
-                    Frame::Entry(there) => self.on_there(found, &there, channel),
-                    // If it is anything worse than that nothing is there, the push will meet it again.
-                    Frame::Error(reply) => self.on_missing(found, reply.code),
-                    _ => return Err(unexpected(&frame)),
-                }
-                return self.advance(channel);
-            }
-            Some(Question::Content { file, has_attributes, mut comparison }) => {
-                comparison.on_frame(frame)?;
-                self.on_compared(request, file, has_attributes, comparison, channel);
-                return self.advance(channel);
-            }
-            None => {}
+        if self.doubtful.asks(request) {
+            let finding = self.doubtful.on_frame(request, frame, &self.copy, self.ticket.job(), channel)?;
+            self.on_finding(finding, channel);
+            return self.advance(channel);
         }
         match frame {
             // What was on its way when the request was given up.
@@ -394,12 +155,8 @@ impl Task for Push {
                 self.on_supplied(supplies)?;
             }
             TaskEvent::Worked(request, ClientOutcome::Hashed(result)) => {
-                if let Some(Question::Content { file, has_attributes, mut comparison }) =
-                    self.questions.remove(&request)
-                {
-                    comparison.on_hashed(request, result, channel);
-                    self.on_compared(request, file, has_attributes, comparison, channel);
-                }
+                let finding = self.doubtful.on_hashed(request, result, channel);
+                self.on_finding(finding, channel);
             }
             TaskEvent::Worked(request, ClientOutcome::Disk(outcome)) if self.stripes(request) => {
                 let step = match (&mut self.striper, outcome) {
@@ -476,8 +233,7 @@ impl Push {
             supplies: VecDeque::new(),
             fetching: false,
             exhausted: false,
-            doubtful: VecDeque::new(),
-            questions: HashMap::default(),
+            doubtful: Inquiry::default(),
             missing: VecDeque::new(),
             opening: false,
             unanswered: HashMap::default(),
@@ -502,8 +258,7 @@ impl Push {
         use ErrorCode::{Busy, ConnectionLost, ConnectionRefused, ShuttingDown, Timeout};
         let is_passing =
             matches!(failure.code, Busy | ConnectionLost | ConnectionRefused | ShuttingDown | Timeout);
-        // Questions can be asked again.
-        self.doubtful.extend(self.questions.drain().map(|(_, question)| question.into_found()));
+        self.doubtful.take_back();
         let is_bare = self.unanswered.is_empty() && !self.fetching && !self.opening && !self.finishing;
         if !is_passing || !is_bare || !self.copy.has_stripes() {
             return Err(failure);
@@ -512,8 +267,7 @@ impl Push {
             self.hand_on();
             return Ok(());
         }
-        let others = self.copy.pushing.fetch_sub(1, Ordering::SeqCst) - 1;
-        if others > 0 && self.has_nothing() { Ok(()) } else { Err(failure) }
+        if self.copy.leave() > 0 && self.has_nothing() { Ok(()) } else { Err(failure) }
     }
 
     /// Has its share taken up again after a while.
@@ -530,10 +284,7 @@ impl Push {
 
     /// Whether nothing that was found is left to it.
     fn has_nothing(&self) -> bool {
-        self.supplies.is_empty()
-            && self.doubtful.is_empty()
-            && self.questions.is_empty()
-            && self.missing.is_empty()
+        self.supplies.is_empty() && self.doubtful.len() == 0 && self.missing.is_empty()
     }
 
     /// Sees what became of the file it helps with.
@@ -554,7 +305,7 @@ impl Push {
             Step::Refused(failure) => return self.fail_stripe(&stripe, failure, false, channel),
             Step::Stored(committed) => {
                 self.ticket.job().stored_file(committed);
-                self.end_stripe(&stripe);
+                self.copy.end_stripe(&stripe);
                 self.part(false, channel);
             }
             Step::Failed { failure, is_open } => {
@@ -573,7 +324,7 @@ impl Push {
         channel: &mut Channel<'_>,
     ) -> Result<(), Failure> {
         let is_first = !stripe.is_over();
-        self.end_stripe(stripe);
+        self.copy.end_stripe(stripe);
         self.part(is_open, channel);
         if is_first { self.ticket.job().file_failed(stripe.path().as_str(), failure) } else { Ok(()) }
     }
@@ -587,11 +338,6 @@ impl Push {
             channel.effects.send(striper.request(), &Frame::Cancel);
             self.detaching.insert(striper.request());
         }
-    }
-
-    fn end_stripe(&self, stripe: &Arc<Stripe>) {
-        stripe.end();
-        lock(&self.copy.stripes).retain(|other| !Arc::ptr_eq(other, stripe));
     }
 
     fn outgoing(&mut self, request: u32) -> Option<&mut Outgoing> {
@@ -611,8 +357,11 @@ impl Push {
                 None => break,
             }
         }
-        self.ask(channel);
-        let has_room = self.supplies.len() < SUPPLIES_LOW && lock(&self.copy.stripes).len() < STRIPES_MAX;
+        if !self.resting {
+            let room = REQUESTS_UNANSWERED_MAX.saturating_sub(self.unanswered.len());
+            self.doubtful.ask(room, self.copy.manner.compare, channel);
+        }
+        let has_room = self.supplies.len() < SUPPLIES_LOW && self.copy.wants_stripes();
         if has_room && !self.resting {
             self.fetch(channel);
             self.open(channel);
@@ -627,7 +376,7 @@ impl Push {
         let is_bare = self.striper.is_none()
             && self.detaching.is_empty()
             && self.unanswered.is_empty()
-            && self.questions.is_empty();
+            && !self.doubtful.is_waiting();
         if self.resting && is_bare && !self.fetching && !self.opening {
             self.hand_on();
             self.ticket.end(Ok(()));
@@ -638,13 +387,13 @@ impl Push {
             && self.has_nothing()
             && self.sending.is_none()
             && is_bare
-            && self.copy.unsettled.load(Ordering::SeqCst) == 0
+            && self.copy.is_settled()
             && !self.copy.has_stripes();
         if !is_quiet {
             return Ok(Course::Running);
         }
         if !std::mem::replace(&mut self.finishing, true) {
-            self.is_last = self.copy.pushing.fetch_sub(1, Ordering::SeqCst) == 1;
+            self.is_last = self.copy.leave() == 0;
         }
         if self.is_last && self.set_attributes(channel) {
             return Ok(Course::Running);
@@ -653,27 +402,10 @@ impl Push {
         Ok(Course::Finished)
     }
 
-    /// Asks about what may be there already.
-    fn ask(&mut self, channel: &mut Channel<'_>) {
-        let max = match self.copy.manner.compare {
-            Compare::Contents => COMPARISONS_MAX,
-            Compare::Times | Compare::Nothing => REQUESTS_UNANSWERED_MAX,
-        };
-        while !self.resting
-            && !channel.effects.is_congested()
-            && self.questions.len() < max
-            && self.questions.len() + self.unanswered.len() < REQUESTS_UNANSWERED_MAX
-        {
-            let Some(found) = self.doubtful.pop_front() else { return };
-            let request = channel.request(&Frame::Stat(found.remote().clone()));
-            self.questions.insert(request, Question::Name(found));
-        }
-    }
-
     /// Has the next handful found.
     fn fetch(&mut self, channel: &mut Channel<'_>) {
-        let doubtful = self.doubtful.len() + self.questions.len() + self.missing.len();
-        let must_wait = doubtful >= DOUBTFUL_MAX || lock(&self.copy.doubtful_root).is_some();
+        let doubtful = self.doubtful.len() + self.missing.len();
+        let must_wait = doubtful >= DOUBTFUL_MAX || self.copy.awaits_answer();
         if self.fetching || self.exhausted || must_wait {
             return;
         }
@@ -701,48 +433,15 @@ impl Push {
         channel.effects.work(key, move || ClientOutcome::Opened(copy.open(found, &job, transfers)));
     }
 
-    /// Something is there under the name of what was found.
-    fn on_there(&mut self, found: Found, there: &Entry, channel: &mut Channel<'_>) {
-        self.on_answered(&found);
-        match found {
-            Found::File(file) => {
-                let has_attributes = has_attributes(there, &file.attributes);
-                match self.copy.manner.compare.judge(file.size, &file.attributes, there) {
-                    Verdict::Differs => return self.on_differing(Found::File(file)),
-                    Verdict::Same => return self.on_same(&file, has_attributes, channel),
-                    Verdict::Doubtful => {}
-                }
-                let (request, comparison) = file.compare(self.copy.manner.digest, channel);
-                self.questions.insert(request, Question::Content { file, has_attributes, comparison });
-                return;
+    /// Sees what became of something that may have been there already.
+    fn on_finding(&mut self, finding: Option<Finding>, channel: &mut Channel<'_>) {
+        match finding {
+            Some(Finding::There) => self.copy.settle(1, self.ticket.job()),
+            Some(Finding::SameContent { file, has_attributes }) => {
+                self.on_same(&file, has_attributes, channel);
             }
-            Found::Directory(_) if !is_directory(there) => return self.on_differing(found),
-            Found::Directory(SetAttributes { path, mode, mtime }) => {
-                if has_attributes(there, &FileAttributes { mode, mtime }) {
-                    lock(&self.copy.directories).finished.insert(path);
-                }
-            }
-            Found::Link(ref link) if !is_link_to(there, &link.target) => return self.on_differing(found),
-            Found::Link(_) => {}
-        }
-        self.copy.settle(1, self.ticket.job());
-    }
-
-    /// One side more of a comparison is done, or not yet.
-    fn on_compared(
-        &mut self,
-        request: u32,
-        file: LocalFile,
-        has_attributes: bool,
-        comparison: Comparison,
-        channel: &mut Channel<'_>,
-    ) {
-        match comparison.is_same() {
-            Some(true) => self.on_same(&file, has_attributes, channel),
-            Some(false) => self.on_differing(Found::File(file)),
-            None => {
-                self.questions.insert(request, Question::Content { file, has_attributes, comparison });
-            }
+            Some(Finding::Differs(found)) => self.on_differing(found),
+            None => {}
         }
     }
 
@@ -760,17 +459,6 @@ impl Push {
         self.copy.settle(1, job);
     }
 
-    /// Nothing can be said to be there under the name of what was found.
-    fn on_missing(&mut self, found: Found, code: ErrorCode) {
-        if let Found::Directory(SetAttributes { path, .. }) = &found {
-            if code == ErrorCode::NotFound {
-                lock(&self.copy.directories).new.insert(path.clone());
-            }
-        }
-        self.on_answered(&found);
-        self.on_differing(found);
-    }
-
     /// It is to be pushed, which changes the directory that it goes into.
     fn on_differing(&mut self, found: Found) {
         lock(&self.copy.directories).changed.extend(found.remote().parent());
@@ -781,17 +469,6 @@ impl Push {
             Found::Link(link) => self.supplies.push_back(Supply::Link(link)),
         }
         self.copy.settle(1, self.ticket.job());
-    }
-
-    /// The question about it was answered: if its content waited for that, it can be looked at now.
-    fn on_answered(&self, found: &Found) {
-        let mut doubtful_root = lock(&self.copy.doubtful_root);
-        if doubtful_root.as_ref() == Some(found.remote()) {
-            *doubtful_root = None;
-            if self.copy.manner.streams > 1 {
-                self.ticket.job().nudge();
-            }
-        }
     }
 
     /// Gives directories their attributes, the innermost first: what is written into one changes its time, and one that

@@ -228,10 +228,14 @@ impl Play {
         while !self.tasks.is_empty() {
             self.round()?;
             rounds += 1;
-            for (_, machine, source, bytes) in self.edits.extract_if(.., |(after, ..)| *after <= rounds) {
-                sim::overwrite(machine, &source, &bytes);
-                sim::count("edit of a source");
-            }
+            self.edits.retain(|(after, machine, source, bytes)| {
+                let is_due = *after <= rounds;
+                if is_due {
+                    sim::overwrite(*machine, source, bytes);
+                    sim::count("edit of a source");
+                }
+                !is_due
+            });
             if rounds == sweeps_after {
                 self.sweep()?;
             }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use xferd_server::{Config, Server};
+use xferd_store::WritePolicy;
 use xferd_store::digest_of;
 use xferd_wire::{
     Committed, Decoder, Digest, DigestAlgorithm, ErrorCode, ErrorReply, Frame, Framed, Get, Hello, Identity,
@@ -87,6 +88,8 @@ pub(crate) fn each_site(test: impl Fn(&Site)) {
 pub(crate) fn config(root: &Path) -> Config {
     let mut config = Config::new(root);
     config.listen = vec![([127, 0, 0, 1], 0).into()];
+    // What it chooses by itself depends on what else this machine writes.
+    config.write_policy = WritePolicy::Always(WritePath::Cached);
     config
 }
 
