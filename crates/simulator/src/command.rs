@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use xferd_os::sim::Defect;
-use xferd_simulator::{Run, Violation, run};
+use xferd_simulator::{PROMISES, Run, Violation, run};
 
 const HELP: &str = "\
 npm run simulate -- [options]
@@ -86,6 +86,7 @@ struct Tally {
     cycles: u64,
     simulated_ns: u64,
     trace_hash: u64,
+    table: BTreeMap<&'static str, [u64; PROMISES.len()]>,
 }
 
 impl Tally {
@@ -96,6 +97,10 @@ impl Tally {
                 self.cycles += it.steps - it.skipped.len() as u64;
                 self.simulated_ns += outcome.simulated_ns;
                 self.trace_hash = outcome.trace_hash;
+                for (fault, looks) in outcome.table {
+                    let row = self.table.entry(fault).or_default();
+                    row.iter_mut().zip(looks).for_each(|(sum, looks)| *sum += looks);
+                }
                 for (what, count) in outcome.counts {
                     *self.counts.entry(what).or_default() += count;
                 }
@@ -109,9 +114,15 @@ impl Tally {
     }
 
     fn print(&self, elapsed: Duration) {
-        for (what, count) in &self.counts {
-            println!("{count:>10}  {what}");
+        println!("| fault | how often | {} |", PROMISES.map(|(promise, _)| promise).join(" | "));
+        println!("|---|{}", "---:|".repeat(1 + PROMISES.len()));
+        for (fault, looks) in &self.table {
+            let count = self.counts.get(fault).unwrap_or(&0);
+            println!("| {fault} | {count} | {} |", looks.map(|looks| looks.to_string()).join(" | "));
         }
+        let looks =
+            PROMISES.map(|(_, counts)| counts.iter().filter_map(|it| self.counts.get(it)).sum::<u64>());
+        println!("| in all | | {} |", looks.map(|looks| looks.to_string()).join(" | "));
         println!(
             "{} cycles of crash and restart in {:.1} s: {:.0} a second; {:.0} s of simulated time; last trace {:016x}",
             self.cycles,

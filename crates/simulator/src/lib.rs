@@ -13,4 +13,4 @@ mod plan;
 mod run;
 mod watch;
 
-pub use run::{Outcome, Run, Violation, run};
+pub use run::{Outcome, PROMISES, Run, Violation, run};

@@ -52,9 +52,27 @@ pub struct Outcome {
     pub trace_hash: u64,
     /// How often what happened.
     pub counts: BTreeMap<&'static str, u64>,
+    /// How often each promise was looked at in cycles in which a fault happened: faults by their names, promises by their
+    /// places in [`PROMISES`].
+    pub table: BTreeMap<&'static str, [u64; PROMISES.len()]>,
     /// Nanoseconds that passed in the world.
     pub simulated_ns: u64,
 }
+
+/// What is looked at, and the names under which that is counted.
+pub const PROMISES: [(&str, &[&str]); 5] = [
+    (
+        "acknowledged is present, whole and equal; a name is absent, old or complete",
+        &["check of a server's tree", "check of a client's tree"],
+    ),
+    ("nothing outside is read or changed", &["check of a server's tree"]),
+    ("whatever is asked for comes to an end", &["acknowledgement", "failure with a code"]),
+    ("a restart leaves nothing behind", &["check that nothing is left behind"]),
+    ("a failure has a code", &["failure with a code"]),
+];
+
+/// What happens without being anybody's fault.
+const NO_FAULTS: [&str; 1] = ["start of a server"];
 
 pub(crate) const PRESENT: &str =
     "1 and 2: what is acknowledged is present, and a name is absent, old or complete";
@@ -153,11 +171,17 @@ pub fn run(run: &Run) -> Result<Outcome, Violation> {
     sim::begin(mix(run.seed, u64::MAX));
     sim::seed(run.defect);
     let mut play = Play::new(run.clone());
-    let result =
-        (0..run.steps).filter(|step| !run.skipped.contains(step)).try_for_each(|step| play.cycle(step));
+    let mut table = BTreeMap::new();
+    let result: Result<(), Violation> =
+        (0..run.steps).filter(|step| !run.skipped.contains(step)).try_for_each(|step| {
+            let before = sim::counts();
+            play.cycle(step)?;
+            tabulate(&mut table, &before, &sim::counts());
+            Ok(())
+        });
     let happenings = sim::last_happenings();
-    let outcome =
-        Outcome { trace_hash: sim::trace_hash(), counts: sim::counts(), simulated_ns: sim::now_ns() };
+    let (trace_hash, counts, simulated_ns) = (sim::trace_hash(), sim::counts(), sim::now_ns());
+    let outcome = Outcome { trace_hash, counts, table, simulated_ns };
     play.end();
     sim::seed(None);
     let _ = std::panic::take_hook();
@@ -167,6 +191,25 @@ pub fn run(run: &Run) -> Result<Outcome, Violation> {
             violation.happenings = happenings;
             Err(violation)
         }
+    }
+}
+
+/// Counts what was looked at in a cycle for each fault that happened in it.
+fn tabulate(
+    table: &mut BTreeMap<&'static str, [u64; PROMISES.len()]>,
+    before: &BTreeMap<&'static str, u64>,
+    after: &BTreeMap<&'static str, u64>,
+) {
+    let since = |what: &str| after.get(what).unwrap_or(&0) - before.get(what).unwrap_or(&0);
+    let looks = PROMISES.map(|(_, counts)| counts.iter().map(|count| since(count)).sum::<u64>());
+    let is_fault = |what: &&str| {
+        !NO_FAULTS.contains(what)
+            && PROMISES.iter().all(|(_, counts)| !counts.contains(what))
+            && since(what) > 0
+    };
+    for fault in after.keys().copied().filter(is_fault) {
+        let row = table.entry(fault).or_default();
+        row.iter_mut().zip(looks).for_each(|(sum, looks)| *sum += looks);
     }
 }
 
