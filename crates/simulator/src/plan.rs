@@ -129,7 +129,7 @@ impl Play {
             spec.streams
         ));
         self.ask(
-            Task { client, attempts: vec![attempt], pull: None, rename: None, unfinished },
+            Task { client, attempts: vec![attempt], pull: None, rename: None, removal: None, unfinished },
             |client, answer| client.push(spec, |result| answer(whole(result))).is_ok(),
         );
     }
@@ -174,9 +174,10 @@ impl Play {
             dry_run: false,
         };
         sim::note(format_args!("client {client} pushes the tree {source} to {place}, durable {is_durable}"));
-        self.ask(Task { client, attempts, pull: None, rename: None, unfinished: None }, |client, answer| {
-            client.push(spec, |result| answer(whole(result))).is_ok()
-        });
+        self.ask(
+            Task { client, attempts, pull: None, rename: None, removal: None, unfinished: None },
+            |client, answer| client.push(spec, |result| answer(whole(result))).is_ok(),
+        );
     }
 
     fn pull(&mut self, client: usize) {
@@ -193,7 +194,7 @@ impl Play {
         sim::note(format_args!("client {client} pulls {from} to {name}, durable {is_durable}"));
         let spec = pull_spec(&from, &name, is_durable);
         self.ask(
-            Task { client, attempts: Vec::new(), pull, rename: None, unfinished: None },
+            Task { client, attempts: Vec::new(), pull, rename: None, removal: None, unfinished: None },
             |client, answer| client.pull(spec, |result| answer(whole(result))).is_ok(),
         );
     }
@@ -215,7 +216,8 @@ impl Play {
         let is_durable = self.is_durable;
         let attempts = gone.iter().map(|it| self.begin(it, vec![State::Absent], is_durable)).collect();
         sim::note(format_args!("client {client} removes {removed}"));
-        self.ask_frame(client, attempts, None, Frame::Remove(Remove { path: path(&removed), recursive }));
+        let question = Frame::Remove(Remove { path: path(&removed), recursive });
+        self.ask_frame(client, attempts, None, Some(within), question);
     }
 
     fn rename(&mut self, client: usize) {
@@ -237,7 +239,7 @@ impl Play {
         sim::note(format_args!("client {client} renames {from} to {to}"));
         let rename = Some((attempts[1], from.clone()));
         let question = Frame::Rename(Rename { from: path(&from), to: path(&to) });
-        self.ask_frame(client, attempts, rename, question);
+        self.ask_frame(client, attempts, rename, None, question);
     }
 
     /// Tries to get something out of the root, or to where it leads out at times.
@@ -258,7 +260,7 @@ impl Play {
                     parents: true,
                 }),
             };
-            return self.ask_frame(client, Vec::new(), None, question);
+            return self.ask_frame(client, Vec::new(), None, None, question);
         }
         let resume = self.dice.chance(MILLION / 2);
         let spec = PushSpec {
@@ -278,7 +280,7 @@ impl Play {
             dry_run: false,
         };
         self.ask(
-            Task { client, attempts: Vec::new(), pull: None, rename: None, unfinished: None },
+            Task { client, attempts: Vec::new(), pull: None, rename: None, removal: None, unfinished: None },
             |client, answer| client.push(spec, |result| answer(whole(result))).is_ok(),
         );
     }
@@ -292,7 +294,7 @@ impl Play {
         let spec = pull_spec(&from, &name, false);
         let pull = Some((attempt, from));
         self.ask(
-            Task { client, attempts: Vec::new(), pull, rename: None, unfinished: None },
+            Task { client, attempts: Vec::new(), pull, rename: None, removal: None, unfinished: None },
             |client, answer| client.pull(spec, |result| answer(whole(result))).is_ok(),
         );
     }
@@ -307,7 +309,21 @@ impl Play {
         for state in &states {
             self.widen(place, *state);
         }
-        self.tree.begin(place, states, is_durable)
+        let attempt = self.tree.begin(place, states, is_durable);
+        self.let_remove(place);
+        attempt
+    }
+
+    /// What is only just put into a directory that is being removed may go with it.
+    fn let_remove(&mut self, place: &str) {
+        let is_within = |removed: &String| place.starts_with(&**removed);
+        for task in self.tasks.values_mut().filter(|task| task.removal.as_ref().is_some_and(is_within)) {
+            task.attempts.push(self.tree.begin(place, vec![State::Absent], false));
+        }
+        for _ in self.removals.iter().filter(|removed| is_within(removed)) {
+            let attempt = self.tree.begin(place, vec![State::Absent], false);
+            self.tree.forsake(attempt);
+        }
     }
 
     /// What is being taken from a place may be what has only just begun to get there.
@@ -330,12 +346,16 @@ impl Play {
         client: usize,
         attempts: Vec<AttemptId>,
         rename: Option<(AttemptId, String)>,
+        removal: Option<String>,
         question: Frame,
     ) {
-        self.ask(Task { client, attempts, pull: None, rename, unfinished: None }, |client, answer| {
-            client.ask(question, |result| answer(result.map(|_| Done::Whole)));
-            true
-        });
+        self.ask(
+            Task { client, attempts, pull: None, rename, removal, unfinished: None },
+            |client, answer| {
+                client.ask(question, |result| answer(result.map(|_| Done::Whole)));
+                true
+            },
+        );
     }
 
     /// Has a client begin a task. One that it does not take on has no effect.

@@ -120,6 +120,8 @@ pub(crate) struct Play {
     pub(crate) answers: Answers,
     pub(crate) next: u64,
     pub(crate) unfinished: Vec<Unfinished>,
+    /// What a server may still be removing though nobody waits for it.
+    pub(crate) removals: Vec<String>,
     /// What is written to which source, after so many rounds.
     pub(crate) edits: Vec<(u64, MachineId, String, Vec<u8>)>,
     seen: u64,
@@ -145,6 +147,8 @@ pub(crate) struct Task {
     pub(crate) pull: Option<(AttemptId, String)>,
     /// What it is to bring about at another place of the server, from which place.
     pub(crate) rename: Option<(AttemptId, String)>,
+    /// What it removes with all there is.
+    pub(crate) removal: Option<String>,
     pub(crate) unfinished: Option<Unfinished>,
 }
 
@@ -242,6 +246,7 @@ impl Play {
             answers: Answers::default(),
             next: 0,
             unfinished: Vec::new(),
+            removals: Vec::new(),
             edits: Vec::new(),
             seen: 0,
             memory: Memory::default(),
@@ -490,6 +495,7 @@ impl Play {
         }
         if !is_done {
             self.unfinished.extend(task.unfinished);
+            self.removals.extend(task.removal);
         }
         // All there is is to be compared with what was just learnt.
         self.seen = 0;
@@ -502,6 +508,7 @@ impl Play {
         if let Some(server) = self.server.take_if(|server| !sim::is_alive(server.process)) {
             server.bury();
             self.tree.end_forsaken();
+            self.removals.clear();
             self.seen = 0;
             if !sim::has_power(self.server_machine) {
                 self.see_what_is_left()?;
@@ -519,6 +526,7 @@ impl Play {
                     self.clients[index].tree.forsake(attempt);
                 }
                 self.unfinished.extend(task.unfinished);
+                self.removals.extend(task.removal);
             }
             let side = &mut self.clients[index];
             side.tree.end_forsaken();
@@ -606,6 +614,7 @@ impl Play {
                 if let Some(server) = self.server.take() {
                     server.bury();
                     self.tree.end_forsaken();
+                    self.removals.clear();
                 }
             }
             self.look_on(false)?;

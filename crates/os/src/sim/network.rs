@@ -13,6 +13,9 @@ pub(crate) type ConnId = u64;
 /// Connections that wait to be accepted.
 const BACKLOG: usize = 64;
 
+/// How often one connection is held back.
+const STALLS_MAX: u32 = 4;
+
 /// How long it is tried to reach a machine that is not there.
 const CONNECT_PATIENCE_NS: u64 = 60_000_000_000;
 
@@ -40,6 +43,8 @@ struct Conn {
     sides: [Side; 2],
     window: usize,
     faults: Faults,
+    /// How often it may be held back yet: what is held back again and again comes to no end.
+    stalls: u32,
 }
 
 #[derive(Debug)]
@@ -184,7 +189,7 @@ impl Network {
         let sides = [Side::new(Some(process), from, &faults, dice), Side::new(None, to, &faults, dice)];
         let settled_ns = Some(now_ns + latency(&faults, dice));
         let window = *dice.one_of(&[1 << 10, 4 << 10, 16 << 10, 64 << 10]);
-        self.conns.insert(id, Conn { to, settled_ns, sides, window, faults });
+        self.conns.insert(id, Conn { to, settled_ns, sides, window, faults, stalls: STALLS_MAX });
         id
     }
 
@@ -308,7 +313,8 @@ impl Network {
         if dice.chance(faults.split) {
             len = dice.between(1, len as u64) as usize;
         }
-        if dice.chance(faults.stall) {
+        if conn.stalls > 0 && dice.chance(faults.stall) {
+            conn.stalls -= 1;
             at_ns += dice.between(100, 90_000) * MS;
             fault = Some("stall");
         }
