@@ -2,7 +2,8 @@
 //!
 //! A file has pages that were synced and pages that were not, and so has its size; a directory has the names that were
 //! synced, and changes of names that were not. A power loss loses any subset of what was not: each page alone, or half of
-//! it; the size alone; each change of names alone, a rename as a whole, as a journaling file system has it.
+//! it; the size alone; each change of names alone, unless it builds on one that is lost. A rename is lost as a whole, as
+//! journaling file systems have it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -369,8 +370,17 @@ impl Disk {
         let mut lost = Lost::default();
         // Often much of it is lost, or little.
         let kept = *dice.one_of(&[0, MILLION / 4, MILLION / 2, MILLION * 3 / 4, MILLION]);
+        let mut lost_names: BTreeSet<(Ino, OsString)> = BTreeSet::new();
         for change in std::mem::take(&mut self.unsynced) {
-            if dice.chance(kept) { self.settle(change) } else { lost.names += 1 }
+            // What builds on a change that is lost is lost, too: no file system brings it about without that.
+            let is_baseless =
+                change.0.iter().any(|(dir, name, _)| lost_names.contains(&(*dir, name.clone())));
+            if !is_baseless && dice.chance(kept) {
+                self.settle(change);
+            } else {
+                lost.names += 1;
+                lost_names.extend(change.0.into_iter().map(|(dir, name, _)| (dir, name)));
+            }
         }
         for inode in self.inodes.values_mut() {
             inode.links = 0;
