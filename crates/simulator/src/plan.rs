@@ -1,13 +1,14 @@
 //! What clients are asked for.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use xferd_client::{Client, Compare, PullSpec, PushSpec, Selection, Sources};
+use xferd_client::{Client, Compare, Job, PullSpec, PushSpec, Selection, Sources};
 use xferd_engine::{Failure, lock};
 use xferd_os::sim::{self, MILLION, Node, once_in};
 use xferd_wire::{DigestAlgorithm, Frame, MakeDir, RemotePath, Remove, Rename};
 
-use crate::contents::VersionId;
+use crate::contents::{Contents, VersionId};
 use crate::model::{AttemptId, State};
 use crate::run::{DESTINATIONS, Done, FLIPPING, LEAVING, Play, SOURCES, Task, file_states, whole};
 
@@ -22,8 +23,27 @@ const TREE_FILES: u64 = 6;
 pub(crate) struct Unfinished {
     pub(crate) client: usize,
     source: String,
-    place: String,
+    pub(crate) place: String,
     version: VersionId,
+    /// What must still be there of it, and as of when.
+    pub(crate) held: Held,
+}
+
+/// Bytes of a file that a server has acknowledged and not completed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) bytes: u64,
+    /// How much had happened by then that could take them away.
+    pub(crate) upheavals: u64,
+    /// How many changes of the place had begun by then.
+    pub(crate) begun: u64,
+}
+
+impl Unfinished {
+    /// Bytes of the file.
+    pub(crate) fn size(&self, contents: &Contents) -> u64 {
+        contents.bytes(self.version).len() as u64
+    }
 }
 
 /// Those that are remembered.
@@ -32,8 +52,15 @@ const UNFINISHED_MAX: usize = 4;
 impl Play {
     /// Asks for a few things at once.
     pub(crate) fn begin_tasks(&mut self) {
-        if !self.unfinished.is_empty() && self.dice.chance(MILLION / 2) {
-            self.go_on(0);
+        let held = self.unfinished.iter().position(|push| push.held.bytes > 0 && self.is_undisturbed(push));
+        match held {
+            // Alone, so that nothing takes away what is held.
+            Some(held) if self.dice.chance(MILLION * 3 / 4) => {
+                let push = self.unfinished.remove(held);
+                return self.push_from(push);
+            }
+            _ if !self.unfinished.is_empty() && self.dice.chance(MILLION / 2) => self.go_on(0),
+            _ => {}
         }
         for _ in 0..self.dice.between(1, 4) {
             let client = self.dice.below(self.clients.len() as u64) as usize;
@@ -85,7 +112,7 @@ impl Play {
         let source = format!("{SOURCES}/{}", self.number());
         let version = self.make_source(client, &source);
         let place = (*self.dice.one_of(&PLACES)).to_owned();
-        self.push_from(Unfinished { client, source, place, version });
+        self.push_from(Unfinished { client, source, place, version, held: Held::default() });
     }
 
     /// Goes on with a push that was cut off; from the same client, with the same source.
@@ -96,11 +123,16 @@ impl Play {
         }
     }
 
-    fn push_from(&mut self, push: Unfinished) {
-        let Unfinished { client, source, place, version } = push.clone();
-        let (durable, resume) = (self.dice.chance(MILLION / 2), self.dice.chance(MILLION / 2));
+    fn push_from(&mut self, mut push: Unfinished) {
+        let Unfinished { client, source, place, version, .. } = push.clone();
+        if !self.is_undisturbed(&push) {
+            push.held.bytes = 0;
+        }
+        let durable = self.dice.chance(MILLION / 2);
+        let resume = push.held.bytes > 0 || self.dice.chance(MILLION / 2);
         let is_durable = durable || self.is_durable;
         let attempt = self.begin(&place, vec![State::File(version)], is_durable);
+        (push.held.upheavals, push.held.begun) = (self.upheavals, self.begun(&place));
         let is_edited = self.dice.chance(once_in(16));
         if is_edited {
             self.edit(client, &source, attempt, &place, version);
@@ -129,8 +161,16 @@ impl Play {
             spec.streams
         ));
         self.ask(
-            Task { client, attempts: vec![attempt], pull: None, rename: None, removal: None, unfinished },
-            |client, answer| client.push(spec, |result| answer(whole(result))).is_ok(),
+            Task {
+                client,
+                attempts: vec![attempt],
+                pull: None,
+                rename: None,
+                removal: None,
+                job: None,
+                unfinished,
+            },
+            |client, answer| client.push(spec, |result| answer(whole(result))).map(Some),
         );
     }
 
@@ -175,8 +215,8 @@ impl Play {
         };
         sim::note(format_args!("client {client} pushes the tree {source} to {place}, durable {is_durable}"));
         self.ask(
-            Task { client, attempts, pull: None, rename: None, removal: None, unfinished: None },
-            |client, answer| client.push(spec, |result| answer(whole(result))).is_ok(),
+            Task { client, attempts, pull: None, rename: None, removal: None, job: None, unfinished: None },
+            |client, answer| client.push(spec, |result| answer(whole(result))).map(Some),
         );
     }
 
@@ -194,8 +234,16 @@ impl Play {
         sim::note(format_args!("client {client} pulls {from} to {name}, durable {is_durable}"));
         let spec = pull_spec(&from, &name, is_durable);
         self.ask(
-            Task { client, attempts: Vec::new(), pull, rename: None, removal: None, unfinished: None },
-            |client, answer| client.pull(spec, |result| answer(whole(result))).is_ok(),
+            Task {
+                client,
+                attempts: Vec::new(),
+                pull,
+                rename: None,
+                removal: None,
+                job: None,
+                unfinished: None,
+            },
+            |client, answer| client.pull(spec, |result| answer(whole(result))).map(Some),
         );
     }
 
@@ -280,8 +328,16 @@ impl Play {
             dry_run: false,
         };
         self.ask(
-            Task { client, attempts: Vec::new(), pull: None, rename: None, removal: None, unfinished: None },
-            |client, answer| client.push(spec, |result| answer(whole(result))).is_ok(),
+            Task {
+                client,
+                attempts: Vec::new(),
+                pull: None,
+                rename: None,
+                removal: None,
+                job: None,
+                unfinished: None,
+            },
+            |client, answer| client.push(spec, |result| answer(whole(result))).map(Some),
         );
     }
 
@@ -294,8 +350,16 @@ impl Play {
         let spec = pull_spec(&from, &name, false);
         let pull = Some((attempt, from));
         self.ask(
-            Task { client, attempts: Vec::new(), pull, rename: None, removal: None, unfinished: None },
-            |client, answer| client.pull(spec, |result| answer(whole(result))).is_ok(),
+            Task {
+                client,
+                attempts: Vec::new(),
+                pull,
+                rename: None,
+                removal: None,
+                job: None,
+                unfinished: None,
+            },
+            |client, answer| client.pull(spec, |result| answer(whole(result))).map(Some),
         );
     }
 
@@ -304,8 +368,19 @@ impl Play {
         if is_blake3 { DigestAlgorithm::Blake3 } else { DigestAlgorithm::Crc64Nvme }
     }
 
+    /// Whether nothing has happened since that could take away what was held of it.
+    pub(crate) fn is_undisturbed(&self, push: &Unfinished) -> bool {
+        push.held.upheavals == self.upheavals && push.held.begun == self.begun(&push.place)
+    }
+
+    /// How many changes of a place have begun.
+    pub(crate) fn begun(&self, place: &str) -> u64 {
+        self.begun.get(place).copied().unwrap_or_default()
+    }
+
     /// A change of a place of the server begins.
     fn begin(&mut self, place: &str, states: Vec<State>, is_durable: bool) -> AttemptId {
+        *self.begun.entry(place.to_owned()).or_default() += 1;
         for state in &states {
             self.widen(place, *state);
         }
@@ -350,16 +425,20 @@ impl Play {
         question: Frame,
     ) {
         self.ask(
-            Task { client, attempts, pull: None, rename, removal, unfinished: None },
+            Task { client, attempts, pull: None, rename, removal, job: None, unfinished: None },
             |client, answer| {
-                client.ask(question, |result| answer(result.map(|_| Done::Whole)));
-                true
+                client.ask(question, |result| answer(result.map(|_| Done::Whole { resumed_bytes: 0 })));
+                Ok(None)
             },
         );
     }
 
     /// Has a client begin a task. One that it does not take on has no effect.
-    fn ask(&mut self, task: Task, ask: impl FnOnce(&Client, Answer) -> bool) {
+    fn ask(
+        &mut self,
+        mut task: Task,
+        ask: impl FnOnce(&Client, Answer) -> Result<Option<Arc<Job>>, Failure>,
+    ) {
         let id = self.number();
         let host =
             self.clients[task.client].host.as_ref().expect("clients were started before they are asked");
@@ -370,11 +449,12 @@ impl Play {
                 lock(&answers).push((id, result));
             }
         };
-        let is_taken_on = host.ask(|client| ask(client, Box::new(answer))).is_some_and(|it| it);
-        if is_taken_on {
-            self.tasks.insert(id, task);
-        } else {
-            task.attempts.iter().for_each(|attempt| self.tree.forsake(*attempt));
+        match host.ask(|client| ask(client, Box::new(answer))) {
+            Some(Ok(job)) => {
+                task.job = job;
+                self.tasks.insert(id, task);
+            }
+            _ => task.attempts.iter().for_each(|attempt| self.tree.forsake(*attempt)),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use xferd_client::Receipt;
-use xferd_engine::{Failure, lock};
+use xferd_client::{Job, Receipt};
+use xferd_engine::{EXTENT_BYTES, Failure, lock};
 use xferd_os::sim::{self, Crash, Defect, Dice, Faults, MILLION, MachineId, Node, once_in};
 use xferd_server::Config;
 use xferd_wire::ErrorCode;
@@ -60,7 +60,7 @@ pub struct Outcome {
 }
 
 /// What is looked at, and the names under which that is counted.
-pub const PROMISES: [(&str, &[&str]); 5] = [
+pub const PROMISES: [(&str, &[&str]); 6] = [
     (
         "acknowledged is present, whole and equal; a name is absent, old or complete",
         &["check of a server's tree", "check of a client's tree"],
@@ -68,6 +68,7 @@ pub const PROMISES: [(&str, &[&str]); 5] = [
     ("nothing outside is read or changed", &["check of a server's tree"]),
     ("whatever is asked for comes to an end", &["acknowledgement", "failure with a code"]),
     ("a restart leaves nothing behind", &["check that nothing is left behind"]),
+    ("what was held is gone on with", &["check that a file is gone on with"]),
     ("a failure has a code", &["failure with a code"]),
 ];
 
@@ -122,6 +123,11 @@ pub(crate) struct Play {
     pub(crate) unfinished: Vec<Unfinished>,
     /// What a server may still be removing though nobody waits for it.
     pub(crate) removals: Vec<String>,
+    /// What has happened to the server's disk that may have taken away what was not complete.
+    pub(crate) upheavals: u64,
+    are_disks_sound: bool,
+    /// How many changes of each place have begun.
+    pub(crate) begun: BTreeMap<String, u64>,
     /// What is written to which source, after so many rounds.
     pub(crate) edits: Vec<(u64, MachineId, String, Vec<u8>)>,
     seen: u64,
@@ -149,6 +155,8 @@ pub(crate) struct Task {
     pub(crate) rename: Option<(AttemptId, String)>,
     /// What it removes with all there is.
     pub(crate) removal: Option<String>,
+    /// How far it has come.
+    pub(crate) job: Option<Arc<Job>>,
     pub(crate) unfinished: Option<Unfinished>,
 }
 
@@ -158,7 +166,7 @@ pub(crate) type Answers = Arc<Mutex<Vec<(u64, Result<Done, Failure>)>>>;
 /// How a task was done.
 #[derive(Debug, Clone)]
 pub(crate) enum Done {
-    Whole,
+    Whole { resumed_bytes: u64 },
     InPart,
 }
 
@@ -247,6 +255,9 @@ impl Play {
             next: 0,
             unfinished: Vec::new(),
             removals: Vec::new(),
+            upheavals: 0,
+            are_disks_sound: true,
+            begun: BTreeMap::new(),
             edits: Vec::new(),
             seen: 0,
             memory: Memory::default(),
@@ -262,6 +273,7 @@ impl Play {
         sim::note(format_args!("step {step}"));
         self.start_all()?;
         self.choose_faults();
+        self.upheavals += u64::from(!self.are_disks_sound);
         if self.dice.chance(once_in(4)) {
             sim::race(self.server_machine, ROOT, FLIPPING, "../outside", once_in(20));
         }
@@ -313,6 +325,7 @@ impl Play {
             sim::restore_power(machine);
             sim::collect(machine);
             if self.dice.chance(once_in(16)) {
+                self.upheavals += 1;
                 sim::jump(machine);
             }
         }
@@ -378,6 +391,7 @@ impl Play {
 
     /// Chooses what goes wrong, and how often. In half of all cycles nothing does by itself.
     fn choose_faults(&mut self) {
+        self.are_disks_sound = true;
         for machine in self.machines() {
             let dice = &mut self.dice;
             let mut faults = Faults { latency_ms: *dice.one_of(&[0, 1, 20, 200]), ..Faults::default() };
@@ -401,6 +415,8 @@ impl Play {
                 _ => {}
             }
             faults.short_write = *dice.one_of(&[0, 0, 0, MILLION / 4]);
+            let is_disk_sound = Faults { io_error: 0, no_space: 0, sync_failure: 0, ..faults } == faults;
+            self.are_disks_sound &= is_disk_sound;
             sim::set_faults(machine, faults);
         }
     }
@@ -476,7 +492,7 @@ impl Play {
 
     fn on_answer(&mut self, task: u64, answer: Result<Done, Failure>) -> Result<(), Violation> {
         let Some(task) = self.tasks.remove(&task) else { return Ok(()) };
-        let is_done = matches!(answer, Ok(Done::Whole));
+        let is_done = matches!(answer, Ok(Done::Whole { .. }));
         sim::note(format_args!("answer: {answer:?}"));
         if let Err(failure) = &answer {
             sim::count("failure with a code");
@@ -493,13 +509,43 @@ impl Play {
             let tree = &mut self.clients[task.client].tree;
             if is_done { tree.acknowledge(attempt) } else { tree.forsake(attempt) }
         }
+        if let (Ok(Done::Whole { resumed_bytes }), Some(unfinished)) = (&answer, &task.unfinished) {
+            self.check_resumed(unfinished, *resumed_bytes)?;
+        }
         if !is_done {
-            self.unfinished.extend(task.unfinished);
-            self.removals.extend(task.removal);
+            self.remember(task);
         }
         // All there is is to be compared with what was just learnt.
         self.seen = 0;
         self.clients.iter_mut().for_each(|side| side.seen = 0);
+        Ok(())
+    }
+
+    /// Remembers what was cut off, with what the server has acknowledged of it.
+    fn remember(&mut self, task: Task) {
+        self.removals.extend(task.removal);
+        let (Some(mut unfinished), Some(job)) = (task.unfinished, task.job) else { return };
+        // A file of one extent is sent as a whole or not at all; one that was held as a whole may have been completed.
+        let (bytes, size) = (job.progress().bytes, unfinished.size(&self.contents));
+        let is_resumable = size > EXTENT_BYTES && bytes < size;
+        unfinished.held.bytes = if is_resumable && self.is_undisturbed(&unfinished) { bytes } else { 0 };
+        self.unfinished.push(unfinished);
+    }
+
+    /// What was acknowledged of a file that was cut off is not sent again.
+    fn check_resumed(&mut self, push: &Unfinished, resumed_bytes: u64) -> Result<(), Violation> {
+        let bytes = push.held.bytes;
+        if bytes == 0 || !self.is_undisturbed(push) {
+            return Ok(());
+        }
+        if resumed_bytes < bytes {
+            let place = &push.place;
+            return self.broken(
+                SWEPT,
+                format!("{place}: {bytes} bytes were held, but {resumed_bytes} gone on with"),
+            );
+        }
+        sim::count("check that a file is gone on with");
         Ok(())
     }
 
@@ -520,13 +566,13 @@ impl Play {
             host.bury();
             let dead: Vec<u64> =
                 self.tasks.iter().filter(|(_, task)| task.client == index).map(|(id, _)| *id).collect();
-            for task in dead.into_iter().filter_map(|id| self.tasks.remove(&id)) {
+            for id in dead {
+                let Some(task) = self.tasks.remove(&id) else { continue };
                 task.attempts.iter().for_each(|attempt| self.tree.forsake(*attempt));
                 if let Some((attempt, _)) = task.pull {
                     self.clients[index].tree.forsake(attempt);
                 }
-                self.unfinished.extend(task.unfinished);
-                self.removals.extend(task.removal);
+                self.remember(task);
             }
             let side = &mut self.clients[index];
             side.tree.end_forsaken();
@@ -551,6 +597,7 @@ impl Play {
 
     /// The server's machine has lost its power.
     fn see_what_is_left(&mut self) -> Result<(), Violation> {
+        self.upheavals += 1;
         self.check(true)?;
         let sight = self.look_at_server();
         self.tree.settle(&sight.files);
@@ -599,6 +646,8 @@ impl Play {
     /// The server comes to an end, however, and another one is started where nothing goes wrong: nothing is left behind.
     fn audit(&mut self) -> Result<(), Violation> {
         sim::settle_race();
+        // What was held, or begun, under faults may be gone.
+        self.upheavals += u64::from(!self.are_disks_sound);
         for machine in self.machines() {
             sim::set_faults(machine, Faults::default());
         }
@@ -672,7 +721,10 @@ fn mix(seed: u64, number: u64) -> u64 {
 
 /// What a task that is to be done as a whole came to.
 pub(crate) fn whole(result: Result<Receipt, Failure>) -> Result<Done, Failure> {
-    result.map(|receipt| if receipt.failed == 0 { Done::Whole } else { Done::InPart })
+    result.map(|Receipt { failed, resumed_bytes, .. }| match failed {
+        0 => Done::Whole { resumed_bytes },
+        _ => Done::InPart,
+    })
 }
 
 /// What a place may have besides.

@@ -29,7 +29,7 @@ pub enum Crash {
 }
 
 /// How often things go wrong, of a million times each.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Faults {
     /// A call to the disk fails with EIO.
     pub io_error: u32,
