@@ -29,6 +29,17 @@ const steps = [
   },
   { name: 'every input that fuzzing has kept', command: 'npm run --silent fuzz:replay', count: countCargo },
   {
+    name: 'the promises, in a simulated world',
+    command: 'cargo test --locked -p xferd-simulator --profile simulator --target-dir target/sim',
+    env: { RUSTFLAGS: '--cfg xferd_sim' },
+    count: countCargo,
+  },
+  {
+    name: 'the simulated world itself, by clippy',
+    command: 'cargo clippy --locked -p xferd-simulator --all-targets --target-dir target/sim -- -D warnings',
+    env: { RUSTFLAGS: '--cfg xferd_sim' },
+  },
+  {
     name: 'the Apple side',
     command:
       'cargo +nightly check --locked --workspace --exclude xferd-node -Z build-std --target aarch64-apple-darwin --target-dir target/apple',

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xferd_engine::{Failure, Shard, check_threads, lock, shards, threads_default};
+use xferd_engine::{AnyShard, Failure, Shard, check_threads, lock, shards, threads_default};
 use xferd_reactor::{Backend, Chosen, Limits};
 use xferd_wire::limits::FILE_BYTES_MAX;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
@@ -16,6 +16,7 @@ use crate::job::{Job, Receipt};
 use crate::push::{Copy, Manner, Push};
 use crate::read::{self, Reader};
 use crate::same::Compare;
+use crate::session::ClientSession;
 use crate::sources::{Opener, SOURCES_MAX, Sources, Walk};
 use crate::survey::{PullSpec, Survey};
 use crate::write::{self, WriteSpec, Writer};
@@ -90,16 +91,8 @@ impl Client {
     /// # Errors
     /// What the system says to starting threads.
     pub fn open(address: SocketAddr, config: Config) -> Result<Self, Failure> {
-        let Config { io_threads, workers, patience, backend } = config;
-        check_threads(io_threads, workers)?;
         let failed = |error: std::io::Error| Failure::io("cannot start the client's threads", &error);
-        let connections_max = CONNECTIONS_MAX.div_ceil(io_threads);
-        let (shards, chosen) =
-            shards(backend, io_threads, workers, Limits::default(), connections_max).map_err(failed)?;
-        let mut mailboxes = shards.iter().map(Shard::mailbox);
-        let first = mailboxes.next().ok_or_else(|| wrong("no I/O threads; give at least 1".into()))?;
-        let dispatcher = Dispatcher::new(first, mailboxes, address, patience);
-        let client = Self { dispatcher, chosen, threads: Mutex::default() };
+        let (client, shards) = Self::assemble(address, config)?;
         for (index, shard) in shards.into_iter().enumerate() {
             let run = move || {
                 if let Err(error) = shard.run() {
@@ -124,6 +117,36 @@ impl Client {
     pub(crate) fn played(dispatcher: Dispatcher) -> Self {
         let chosen = Chosen { backend: Backend::Mio, reason: None };
         Self { dispatcher, chosen, threads: Mutex::default() }
+    }
+
+    /// Opens a client without threads: the caller steps its shards.
+    ///
+    /// # Errors
+    /// As those of [`Client::open`].
+    #[cfg(xferd_sim)]
+    pub fn open_stepped(
+        address: SocketAddr,
+        config: Config,
+    ) -> Result<(Self, Vec<Box<dyn xferd_engine::Stepped>>), Failure> {
+        let (client, shards) = Self::assemble(address, config)?;
+        Ok((client, shards.into_iter().map(|shard| Box::new(shard) as _).collect()))
+    }
+
+    /// All of a client but its threads.
+    fn assemble(
+        address: SocketAddr,
+        config: Config,
+    ) -> Result<(Self, Vec<AnyShard<ClientSession>>), Failure> {
+        let Config { io_threads, workers, patience, backend } = config;
+        check_threads(io_threads, workers)?;
+        let failed = |error: std::io::Error| Failure::io("cannot start the client's threads", &error);
+        let connections_max = CONNECTIONS_MAX.div_ceil(io_threads);
+        let (shards, chosen) =
+            shards(backend, io_threads, workers, Limits::default(), connections_max).map_err(failed)?;
+        let mut mailboxes = shards.iter().map(Shard::mailbox);
+        let first = mailboxes.next().ok_or_else(|| wrong("no I/O threads; give at least 1".into()))?;
+        let dispatcher = Dispatcher::new(first, mailboxes, address, patience);
+        Ok((Self { dispatcher, chosen, threads: Mutex::default() }, shards))
     }
 
     /// Sees whether the server is there and speaks our language.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use xferd_engine::{Failure, lock};
+use xferd_os::clock;
 use xferd_wire::{Committed, Digest, EntryKind, ErrorCode, WritePathCounts};
 
 use crate::dispatcher::Dispatcher;
@@ -172,7 +173,7 @@ impl Job {
 
     /// Bytes begin to move.
     pub(crate) fn begin(&self) {
-        lock(&self.tally).begun.get_or_insert_with(Instant::now);
+        lock(&self.tally).begun.get_or_insert_with(clock::now);
     }
 
     /// Bytes have moved.
@@ -201,7 +202,7 @@ impl Job {
         let Committed { size: bytes, write_path, digest } = stored;
         self.files.fetch_add(1, Ordering::Relaxed);
         let mut tally = lock(&self.tally);
-        tally.last_stored = Some(Instant::now());
+        tally.last_stored = Some(clock::now());
         let receipt = &mut tally.receipt;
         let same = receipt.files == 0 || receipt.digest == Some(digest);
         receipt.digest = Some(digest).filter(|digest| same && !digest.as_bytes().is_empty());
@@ -223,14 +224,14 @@ impl Job {
     /// A directory is made.
     pub(crate) fn stored_directory(&self) {
         let mut tally = lock(&self.tally);
-        tally.last_stored = Some(Instant::now());
+        tally.last_stored = Some(clock::now());
         tally.receipt.directories += 1;
     }
 
     /// A link is made.
     pub(crate) fn stored_link(&self) {
         let mut tally = lock(&self.tally);
-        tally.last_stored = Some(Instant::now());
+        tally.last_stored = Some(clock::now());
         tally.receipt.links += 1;
     }
 

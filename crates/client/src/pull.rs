@@ -1,10 +1,11 @@
 //! Pulls one copy of what is to be pulled, or one connection's share of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use xferd_engine::{DiskOutcome, Failure, Incoming, lock};
+use xferd_os::HashMap;
 use xferd_store::{FileAttributes, Store, StoreError};
 use xferd_wire::{Committed, DigestAlgorithm, EntryKind, FileHeader, Frame, Get, LinkTarget, RemotePath};
 
@@ -253,7 +254,14 @@ impl Task for Pull {
 
 impl Pull {
     pub(crate) fn new(ticket: Ticket, copy: Arc<Copy>) -> Self {
-        Self { ticket, copy, unanswered: HashMap::new(), staging: None, gathering: None, finishing: false }
+        Self {
+            ticket,
+            copy,
+            unanswered: HashMap::default(),
+            staging: None,
+            gathering: None,
+            finishing: false,
+        }
     }
 
     /// Asks for more while there is more to ask for.

@@ -3,11 +3,12 @@
 mod copy;
 mod inquiry;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use xferd_engine::{Content, DiskOutcome, Failure, Opened, Outgoing, Progress, lock, send_small};
+use xferd_os::{HashMap, HashSet};
 use xferd_store::FileAttributes;
 use xferd_wire::{Digest, ErrorCode, ErrorReply, Frame, RemotePath, SetAttributes, Sharing};
 
@@ -235,10 +236,10 @@ impl Push {
             doubtful: Inquiry::default(),
             missing: VecDeque::new(),
             opening: false,
-            unanswered: HashMap::new(),
+            unanswered: HashMap::default(),
             sending: None,
             striper: None,
-            detaching: HashSet::new(),
+            detaching: HashSet::default(),
             attempts: 0,
             resting: false,
             finishing: false,

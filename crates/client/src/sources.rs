@@ -1,11 +1,11 @@
 //! Local files, directories and links on their way to a push: found one after the other, opened in handfuls.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use xferd_engine::{Failure, GATHERED_BYTES_MAX, OpenFiles, Opened, Wanted};
+use xferd_os::{fs, scaled};
 use xferd_store::{FileAttributes, Listed, Listing, Options, Store};
 use xferd_wire::{DigestAlgorithm, Entry, EntryKind, ErrorCode, MakeDir, RemotePath, SetAttributes, Symlink};
 
@@ -21,7 +21,7 @@ pub const SOURCES_MAX: usize = 65_536;
 const ENTRIES_AT_A_TIME: usize = 64;
 
 /// Bytes of small files read at a time.
-const BYTES_AT_A_TIME: u64 = 512 << 10;
+const BYTES_AT_A_TIME: u64 = scaled(512 << 10);
 
 /// What is to be pushed, and to where.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use xferd_engine::{DiskOutcome, EXTENT_BYTES, Failure, OpenSource, lock};
+use xferd_os::scaled;
 use xferd_store::{Runs, StoreError};
 use xferd_wire::{
     Committed, Digest, DigestAlgorithm, ErrorCode, Frame, Have, Put, RemotePath, Run, TransferId,
@@ -13,7 +14,7 @@ use crate::job::Job;
 use crate::task::Channel;
 
 /// From this size on a file is worth more than one connection: below it, the others would come too late.
-pub(crate) const STRIPE_BYTES_MIN: u64 = 64 << 20;
+pub(crate) const STRIPE_BYTES_MIN: u64 = scaled(64 << 20);
 
 /// Extents that one connection has taken and not heard of: while one is on the wire the next is being hashed.
 const EXTENTS_TAKEN_MAX: usize = 2;

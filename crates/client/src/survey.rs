@@ -1,12 +1,12 @@
 //! Finds out what a pull consists of, then has it pulled.
 
-use std::collections::{HashSet, VecDeque};
-use std::fs;
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use xferd_engine::Failure;
+use xferd_os::{HashSet, fs};
 use xferd_store::{FileAttributes, Options, Store};
 use xferd_wire::{DigestAlgorithm, Entry, EntryKind, ErrorCode, Frame, List, RemotePath};
 
@@ -257,10 +257,10 @@ struct Target<'a> {
 impl<'a> Target<'a> {
     /// Opens a directory, which is made unless nothing is to be changed.
     fn open(directory: &Path, spec: &'a PullSpec) -> Result<Self, Failure> {
-        let is_there = directory.is_dir();
+        let is_there = fs::metadata(directory).is_ok_and(|metadata| metadata.is_dir());
         let store = if is_there || !spec.dry_run { Some(make_and_open(directory)?) } else { None };
         let missing = HashSet::from_iter((!is_there).then_some(RemotePath::ROOT));
-        Ok(Self { spec, store, missing, finished: HashSet::new(), changed: HashSet::new() })
+        Ok(Self { spec, store, missing, finished: HashSet::default(), changed: HashSet::default() })
     }
 
     /// What is to be done about an entry, whose path is that from here. What is there is left out, or only gets its

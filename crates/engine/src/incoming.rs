@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use xferd_os::{scaled, seeded};
 use xferd_store::{FileAttributes, Hasher, Staging, Store, StoreError, WholeFile};
 use xferd_wire::{Digest, DigestAlgorithm, RemotePath, WritePath};
 
@@ -11,7 +12,7 @@ use crate::session::Effects;
 
 /// Files up to this size are gathered in memory and stored by one piece of work, together with others: that is worth a
 /// copy (docs/why-send-path.md).
-pub const GATHERED_BYTES_MAX: u64 = 256 << 10;
+pub const GATHERED_BYTES_MAX: u64 = scaled(256 << 10);
 
 /// A file that arrives in extents and becomes visible when it is whole and right.
 ///
@@ -174,7 +175,7 @@ impl Incoming {
             return Err(Failure::protocol(format!("{}: a second digest", self.path)));
         };
         let ours = hasher.finish();
-        if ours != *theirs {
+        if ours != *theirs && !seeded!(DigestNotChecked) {
             return Err(Failure::other_bytes(&self.path, &ours, theirs));
         }
         self.verified = Some(ours);

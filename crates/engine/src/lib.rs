@@ -31,8 +31,10 @@ pub use open::{Content, OPEN_FILES_MAX, OpenFiles, Opened, Wanted, send_small};
 pub use outgoing::{EXTENT_BYTES, OpenSource, Outgoing, Progress};
 pub use session::{Effect, Effects, End, Event, SendSource, Session};
 pub use shard::{Load, OnAccept, Shard};
+#[cfg(xferd_sim)]
+pub use threads::Stepped;
 #[cfg(not(loom))]
-pub use threads::{Shards, THREADS_MAX, check_threads, shards, threads_default};
+pub use threads::{AnyShard, Shards, THREADS_MAX, check_threads, shards, threads_default};
 pub use work::{Batch, Put, Work};
 #[cfg(not(loom))]
 pub use xferd_reactor::{Backend, Chosen};

@@ -1,9 +1,8 @@
 //! Opens files for sending: small ones are read at once, large ones are left to the kernel.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
-use xferd_os::Mapping;
+use xferd_os::{HashMap, Mapping};
 use xferd_store::{FileAttributes, Source, SourceDigest, Store, StoreError, digest_of};
 use xferd_wire::{Digest, DigestAlgorithm, FileHeader, Frame, Identity, Mtime, RemotePath};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use xferd_os::Mapping;
+use xferd_os::{Mapping, scaled};
 use xferd_store::{Source, SourceDigest, StoreError};
 use xferd_wire::Digest;
 
@@ -13,14 +13,14 @@ use crate::session::{Effects, SendSource};
 /// Bytes per extent. A source that shrinks is noticed after at most this much padding, a cancelled transfer stops after
 /// little more, and after an accident at most this much of each connection is sent again; at gigabytes a second a frame
 /// header per 8 MiB costs nothing.
-pub const EXTENT_BYTES: u64 = 8 << 20;
+pub const EXTENT_BYTES: u64 = scaled(8 << 20);
 
 /// The next extent is queued while this much of the last one is left, so that the socket never waits for the session.
-const AHEAD_BYTES: u64 = 1 << 20;
+const AHEAD_BYTES: u64 = scaled(1 << 20);
 
 /// How far the digest may be ahead of what has left: far enough that it is never waited for, not so far that a peer who
 /// asks for a large file and does not read it has it hashed for nothing.
-const HASHED_AHEAD_BYTES: u64 = 64 << 20;
+const HASHED_AHEAD_BYTES: u64 = scaled(64 << 20);
 
 /// A file opened for sending, shared by all who send it: one descriptor, perhaps one mapping, one digest.
 #[derive(Debug)]

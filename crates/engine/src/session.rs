@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use xferd_os::{Mapping, Sink};
+use xferd_os::{Mapping, Sink, scaled};
 use xferd_reactor::FileRef;
 use xferd_store::{Hasher, Store, WholeFile};
 use xferd_wire::Frame;
@@ -209,9 +209,9 @@ impl<O> Default for Effects<O> {
 impl<O> Effects<O> {
     /// Past this many queued bytes a session should produce no more ([`Effects::is_congested`]): two extents' worth of
     /// small files is ample to keep a socket busy between two turns.
-    pub const SEND_QUEUE_HIGH_BYTES: u64 = 1 << 20;
+    pub const SEND_QUEUE_HIGH_BYTES: u64 = scaled(1 << 20);
     /// Below this many [`Event::Drained`] asks for more.
-    pub const SEND_QUEUE_LOW_BYTES: u64 = 256 << 10;
+    pub const SEND_QUEUE_LOW_BYTES: u64 = scaled(256 << 10);
 
     /// Whether enough is queued for the peer. [`Event::Drained`] follows once it is not.
     pub fn is_congested(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Runs sessions on a reactor: performs their effects, tells them what happened.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
+use xferd_os::clock;
 use xferd_os::net::{Listener, Socket};
 use xferd_reactor::{Carried, Done, Driver, LISTENERS_MAX, ListenerRef, Op, TimerId, Timers, Wait};
 
@@ -79,7 +80,7 @@ pub struct Shard<S: Session, D: Driver<Batch<S::Outcome>>> {
     idle: Vec<ConnKey>,
     backlog: VecDeque<(S::Command, SocketAddr, S)>,
     /// Commands that wait for their time.
-    delayed: HashMap<TimerId, (S::Command, SocketAddr, S)>,
+    delayed: BTreeMap<TimerId, (S::Command, SocketAddr, S)>,
     alarms: Timers<Alarm>,
     /// Connections to be looked at for silence, if there still are any.
     watched: Vec<ConnKey>,
@@ -115,7 +116,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             on_accept: None,
             idle: Vec::new(),
             backlog: VecDeque::new(),
-            delayed: HashMap::new(),
+            delayed: BTreeMap::new(),
             alarms: Timers::new(LISTENERS_MAX + 2 + DELAYED_COMMANDS_MAX),
             watched: Vec::new(),
             checking_silence: false,
@@ -161,41 +162,55 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
     /// # Errors
     /// What the kernel says to waiting for events; nothing can go on then.
     pub fn run(mut self) -> io::Result<()> {
-        let served = self.serve();
+        let mut served = Ok(true);
+        while let Ok(true) = served {
+            served = self.step();
+        }
+        self.finish();
+        served.map(drop)
+    }
+
+    /// Takes one turn: reads the mail, performs what can be performed, and tells sessions what came of it. False once it
+    /// is over. For who has no thread for it; to be followed by [`Shard::finish`].
+    ///
+    /// # Errors
+    /// As for [`Shard::run`].
+    pub fn step(&mut self) -> io::Result<bool> {
+        if self.is_over() {
+            return Ok(false);
+        }
+        self.read_mail();
+        let wait = if self.flights.is_waiting() {
+            Wait::Until(clock::now() + RETRY_PAUSE)
+        } else {
+            self.alarms.next_deadline().map_or(Wait::Forever, Wait::Until)
+        };
+        if self.is_over() {
+            return Ok(false);
+        }
+        let mut done = std::mem::take(&mut self.done);
+        self.flights.driver.turn(wait, &mut done)?;
+        let now = clock::now();
+        for done in done.drain(..) {
+            self.on_done(done, now);
+        }
+        self.done = done;
+        self.flights.submit_refused();
+        for key in self.flights.take_starved() {
+            self.with(key, |_| {});
+        }
+        while let Some((timer, alarm)) = self.alarms.expire(now) {
+            self.on_alarm(timer, alarm, now);
+        }
+        Ok(true)
+    }
+
+    /// Tells the connections that are left that it is over, and takes no more mail.
+    pub fn finish(&mut self) {
         self.mailbox.close();
         for (_, (_, mut conn)) in std::mem::take(&mut self.conns) {
             conn.end(End::Stopped);
         }
-        served
-    }
-
-    fn serve(&mut self) -> io::Result<()> {
-        while !self.is_over() {
-            self.read_mail();
-            let wait = if self.flights.is_waiting() {
-                Wait::Until(Instant::now() + RETRY_PAUSE)
-            } else {
-                self.alarms.next_deadline().map_or(Wait::Forever, Wait::Until)
-            };
-            if self.is_over() {
-                break;
-            }
-            let mut done = std::mem::take(&mut self.done);
-            self.flights.driver.turn(wait, &mut done)?;
-            let now = Instant::now();
-            for done in done.drain(..) {
-                self.on_done(done, now);
-            }
-            self.done = done;
-            self.flights.submit_refused();
-            for key in self.flights.take_starved() {
-                self.with(key, |_| {});
-            }
-            while let Some((timer, alarm)) = self.alarms.expire(now) {
-                self.on_alarm(timer, alarm, now);
-            }
-        }
-        Ok(())
     }
 
     fn is_over(&self) -> bool {
@@ -203,7 +218,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
     }
 
     fn read_mail(&mut self) {
-        let now = Instant::now();
+        let now = clock::now();
         while let Some(message) = self.mailbox.take() {
             match message {
                 Message::Adopt(socket, session) => self.adopt(socket, *session, now),
@@ -231,7 +246,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         if self.mailbox.is_draining() && !self.draining {
             self.draining = true;
             self.backlog.clear();
-            for (timer, _) in self.delayed.drain() {
+            for (timer, _) in std::mem::take(&mut self.delayed) {
                 self.alarms.cancel(timer);
             }
             for listener in std::mem::take(&mut self.listeners) {
@@ -324,7 +339,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
 
     fn next_from_backlog(&mut self) {
         if let Some((command, address, fresh)) = self.backlog.pop_front() {
-            self.dispatch(command, address, fresh, Instant::now());
+            self.dispatch(command, address, fresh, clock::now());
         }
     }
 

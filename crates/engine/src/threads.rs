@@ -3,6 +3,8 @@
 use std::io;
 use std::thread;
 
+#[cfg(xferd_sim)]
+use xferd_reactor::Driver;
 use xferd_reactor::{AnyDriver, Backend, Chosen, Drivers, Limits, WorkerPool};
 use xferd_wire::ErrorCode;
 
@@ -34,8 +36,11 @@ pub fn check_threads(io_threads: usize, workers: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Shards, and what drives them.
-pub type Shards<S> = (Vec<Shard<S, AnyDriver<Batch<<S as Session>::Outcome>>>>, Chosen);
+/// A shard that is driven by whatever was chosen.
+pub type AnyShard<S> = Shard<S, AnyDriver<Batch<<S as Session>::Outcome>>>;
+
+/// Shards, and what was chosen to drive them.
+pub type Shards<S> = (Vec<AnyShard<S>>, Chosen);
 
 /// A shard for each of `io_threads` threads, with `workers` that they share, which are started. Each takes up to
 /// `connections_max` connections, and its driver holds what `limits` allow.
@@ -55,4 +60,28 @@ pub fn shards<S: Session>(
         tracing::info!(reason, "waiting for sockets without io_uring");
     }
     Ok((drivers.into_iter().map(|driver| Shard::new(driver, connections_max)).collect(), chosen))
+}
+
+/// A shard that has no thread: somebody steps it.
+#[cfg(xferd_sim)]
+pub trait Stepped {
+    /// As [`Shard::step`].
+    ///
+    /// # Errors
+    /// As those of [`Shard::step`].
+    fn step(&mut self) -> io::Result<bool>;
+
+    /// As [`Shard::finish`].
+    fn finish(&mut self);
+}
+
+#[cfg(xferd_sim)]
+impl<S: Session, D: Driver<Batch<S::Outcome>>> Stepped for Shard<S, D> {
+    fn step(&mut self) -> io::Result<bool> {
+        Self::step(self)
+    }
+
+    fn finish(&mut self) {
+        Self::finish(self);
+    }
 }

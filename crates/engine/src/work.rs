@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use xferd_os::scaled;
 use xferd_reactor::Job;
 use xferd_store::{Store, StoreError, WholeFile};
 
@@ -17,7 +18,7 @@ pub(crate) const BATCH_FILES_MAX: usize = 256;
 
 /// Bytes of whole files that may wait on one connection before nothing more is read from it. As many may be on their
 /// way into the store.
-pub(crate) const FILES_WAITING_BYTES_MAX: usize = 4 << 20;
+pub(crate) const FILES_WAITING_BYTES_MAX: usize = scaled(4 << 20) as usize;
 
 /// Blocking work, described by a session and run by a worker.
 pub enum Work<O> {

@@ -19,7 +19,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::file::{Attributes, Kind, Timestamp, mode_of, only_mtime};
+use crate::attributes::{Attributes, Kind, Timestamp};
+use crate::file::{mode_of, only_mtime};
 use crate::refusal::Refusal;
 
 #[cfg(all(target_os = "linux", not(xferd_portable)))]

@@ -1,12 +1,12 @@
 //! What the kernel says about memory that waits to be written to disk.
 
-#[cfg(all(target_os = "linux", not(xferd_portable)))]
+#[cfg(all(target_os = "linux", not(any(xferd_portable, xferd_sim))))]
 use std::fs::File;
-#[cfg(all(target_os = "linux", not(xferd_portable)))]
+#[cfg(all(target_os = "linux", not(any(xferd_portable, xferd_sim))))]
 use std::os::unix::fs::FileExt;
 
 /// Bytes of `/proc/vmstat`; it has some 6,000 (Linux 6.18).
-#[cfg(all(target_os = "linux", not(xferd_portable)))]
+#[cfg(all(target_os = "linux", not(any(xferd_portable, xferd_sim))))]
 const VMSTAT_BYTES_MAX: usize = 32 * 1024;
 
 /// Bytes that were written by processes and are not on disk yet, and how many the kernel lets wait.
@@ -19,7 +19,7 @@ pub struct Dirty {
 }
 
 /// What the kernel says about dirty memory now; `None` where it does not.
-#[cfg(all(target_os = "linux", not(xferd_portable)))]
+#[cfg(all(target_os = "linux", not(any(xferd_portable, xferd_sim))))]
 pub fn dirty() -> Option<Dirty> {
     let mut text = vec![0; VMSTAT_BYTES_MAX];
     // The file is made anew by each read, which takes some 30 µs; one read gets all of it.
@@ -28,12 +28,12 @@ pub fn dirty() -> Option<Dirty> {
 }
 
 /// What the kernel says about dirty memory: here, nothing.
-#[cfg(not(all(target_os = "linux", not(xferd_portable))))]
+#[cfg(not(all(target_os = "linux", not(any(xferd_portable, xferd_sim)))))]
 pub fn dirty() -> Option<Dirty> {
     None
 }
 
-#[cfg(all(target_os = "linux", not(xferd_portable)))]
+#[cfg(all(target_os = "linux", not(any(xferd_portable, xferd_sim))))]
 fn parse(vmstat: &str, page_bytes: u64) -> Option<Dirty> {
     let value = |name: &str| {
         let line = vmstat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
@@ -45,7 +45,7 @@ fn parse(vmstat: &str, page_bytes: u64) -> Option<Dirty> {
     })
 }
 
-#[cfg(all(test, target_os = "linux", not(xferd_portable)))]
+#[cfg(all(test, target_os = "linux", not(any(xferd_portable, xferd_sim))))]
 mod tests {
     use super::*;
 

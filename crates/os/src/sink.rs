@@ -1,9 +1,9 @@
 //! Files that are written by offset, and the way their bytes take to the disk.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+
+use crate::{File, FileExt};
 
 /// What direct writes are aligned to, in memory, in the file and in length: no disk in use has larger sectors.
 pub const DIRECT_ALIGNMENT: usize = 4096;
@@ -122,7 +122,7 @@ fn aligned_bytes(bytes: &[u8], offset: u64) -> usize {
     if is_aligned { bytes.len() - bytes.len() % DIRECT_ALIGNMENT } else { 0 }
 }
 
-#[cfg(all(target_os = "linux", not(xferd_portable)))]
+#[cfg(all(target_os = "linux", not(any(xferd_portable, xferd_sim))))]
 mod kernel {
     use std::fs::{File, OpenOptions};
     use std::io::{self, IoSlice};
@@ -209,11 +209,11 @@ mod kernel {
 }
 
 /// Where the page cache cannot be gone around, or nobody has tried.
-#[cfg(not(all(target_os = "linux", not(xferd_portable))))]
+#[cfg(not(all(target_os = "linux", not(any(xferd_portable, xferd_sim)))))]
 mod kernel {
-    use std::fs::File;
     use std::io;
-    use std::os::unix::fs::FileExt;
+
+    use crate::{File, FileExt};
 
     pub(super) fn probe_uncached(_: &File) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())

@@ -6,7 +6,9 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 
-use crate::{Driver, Job, Limits, MioDriver, WorkerPool};
+#[cfg(not(xferd_sim))]
+use crate::MioDriver;
+use crate::{Driver, Job, Limits, WorkerPool};
 
 /// A way to wait for sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +70,21 @@ pub struct Chosen {
     pub reason: Option<String>,
 }
 
+/// A simulated world has one thread: there is no work for others.
+#[cfg(xferd_sim)]
+impl<J: Job> Drivers<J> {
+    /// Makes `count` drivers that are to be stepped.
+    ///
+    /// # Errors
+    /// None.
+    pub fn new(_: Backend, count: usize, limits: Limits, _: Option<&Arc<WorkerPool<J>>>) -> io::Result<Self> {
+        let driver = |_| Box::new(crate::SimDriver::new(limits)) as AnyDriver<J>;
+        let chosen = Chosen { backend: Backend::Mio, reason: Some("the world is simulated".into()) };
+        Ok(Self { drivers: (0..count).map(driver).collect(), chosen })
+    }
+}
+
+#[cfg(not(xferd_sim))]
 impl<J: Job> Drivers<J> {
     /// Makes `count` drivers that share `workers`. [`Backend::Auto`] makes do with mio where there is no io_uring.
     ///
@@ -99,7 +116,7 @@ impl<J: Job> Drivers<J> {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(xferd_sim)))]
 fn uring<J: Job>(
     count: usize,
     limits: Limits,
@@ -112,7 +129,7 @@ fn uring<J: Job>(
     thread::scope(|scope| scope.spawn(make).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", xferd_sim)))]
 fn uring<J: Job>(_: usize, _: Limits, _: Option<&Arc<WorkerPool<J>>>) -> io::Result<Vec<AnyDriver<J>>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring is Linux's"))
 }

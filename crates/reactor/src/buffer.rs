@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 
+use xferd_os::scaled;
+
 use crate::Waker;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -24,7 +26,12 @@ pub struct BufferLimits {
 
 impl Default for BufferLimits {
     fn default() -> BufferLimits {
-        BufferLimits { large_bytes: 1408 * 1024, large_max: 8, small_bytes: 64 * 1024, small_max: 256 }
+        BufferLimits {
+            large_bytes: scaled(1408 * 1024) as usize,
+            large_max: 8,
+            small_bytes: scaled(64 * 1024) as usize,
+            small_max: 256,
+        }
     }
 }
 

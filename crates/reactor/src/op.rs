@@ -1,12 +1,11 @@
 //! What a driver is asked for, and what it answers.
 
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use xferd_os::net::Socket;
-use xferd_os::{Mapping, Sink};
+use xferd_os::{File, Mapping, Sink};
 
 use crate::PoolBuf;
 

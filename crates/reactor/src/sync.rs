@@ -13,6 +13,7 @@ mod real {
     pub use crossbeam_queue::{ArrayQueue, SegQueue};
 
     /// What a driver hears while it waits.
+    #[cfg(not(xferd_sim))]
     #[derive(Debug)]
     pub(crate) enum Bell {
         Mio(mio::Waker),
@@ -20,6 +21,7 @@ mod real {
         Event(std::sync::Arc<xferd_os::Bell>),
     }
 
+    #[cfg(not(xferd_sim))]
     impl Bell {
         pub(crate) fn wake(&self) -> std::io::Result<()> {
             match self {

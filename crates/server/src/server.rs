@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use xferd_engine::{Failure, Load, Mailbox, Shard, check_threads, lock, shards, threads_default};
+use xferd_engine::{AnyShard, Failure, Load, Mailbox, Shard, check_threads, lock, shards, threads_default};
 use xferd_os::net::{Listener, Socket};
 use xferd_reactor::{Backend, Chosen, LISTENERS_MAX, Limits};
 use xferd_store::{Options, Store, WritePolicy};
@@ -117,6 +117,39 @@ impl Server {
     /// INVALID_ARGUMENT if the configuration makes no sense, what the system says about the root directory, or about
     /// listening.
     pub fn start(config: Config) -> Result<Self, Failure> {
+        let (server, shards) = Self::assemble(config)?;
+        for (index, shard) in shards.into_iter().enumerate() {
+            let serve = move || {
+                if let Err(error) = shard.run() {
+                    tracing::error!(%error, "a reactor has failed");
+                }
+            };
+            server.running.start(format!("xferd-io-{index}"), serve).map_err(|error| start_failed(&error))?;
+        }
+        let (swept, running) = (server.shared.store.clone(), server.running.clone());
+        let sweep = move || sweep(&swept, &running.stopped);
+        server.running.start("xferd-sweep".into(), sweep).map_err(|error| start_failed(&error))?;
+        Ok(server)
+    }
+
+    /// Starts a server without threads: the caller steps its shards, and has it [swept](Self::sweep).
+    ///
+    /// # Errors
+    /// As those of [`Server::start`].
+    #[cfg(xferd_sim)]
+    pub fn start_stepped(config: Config) -> Result<(Self, Vec<Box<dyn xferd_engine::Stepped>>), Failure> {
+        let (server, shards) = Self::assemble(config)?;
+        Ok((server, shards.into_iter().map(|shard| Box::new(shard) as _).collect()))
+    }
+
+    /// Removes what an earlier process left behind. A server that has threads has one for that.
+    #[cfg(xferd_sim)]
+    pub fn sweep(&self) {
+        sweep(&self.shared.store, &self.running.stopped);
+    }
+
+    /// All of a server but its threads.
+    fn assemble(config: Config) -> Result<(Self, Vec<AnyShard<ServerSession>>), Failure> {
         config.check()?;
         if let Err(error) = xferd_os::raise_descriptor_limit() {
             tracing::warn!(%error, "cannot raise the limit of open files");
@@ -142,7 +175,6 @@ impl Server {
             open_files: Arc::default(),
             room: Arc::default(),
         });
-        let start_failed = |error: io::Error| Failure::io("cannot start the server's threads", &error);
         // All may come to one reactor. Each has at most one receive, one send, one close, one batch of work and two
         // writes under way.
         let sockets_max = config.connections_max.saturating_add(REFUSALS_MAX);
@@ -150,28 +182,17 @@ impl Server {
             Limits { sockets_max, operations_max: sockets_max.saturating_mul(6), ..Limits::default() };
         let (mut shards, chosen) =
             shards(config.backend, config.io_threads, config.workers, limits, config.connections_max)
-                .map_err(start_failed)?;
+                .map_err(|error| start_failed(&error))?;
         let mailboxes: Vec<_> = shards.iter().map(Shard::mailbox).collect();
         let places = shards.iter().map(|shard| (shard.load(), shard.mailbox())).collect();
         let placement = Placement { places, shared: shared.clone(), connections_max: config.connections_max };
         if let Some(first) = shards.first_mut() {
             first
                 .accept(listeners, Box::new(move |socket, peer| placement.place(socket, peer)))
-                .map_err(start_failed)?;
+                .map_err(|error| start_failed(&error))?;
         }
         let server = Self { addresses, chosen, shared, mailboxes, running: Arc::default() };
-        for (index, shard) in shards.into_iter().enumerate() {
-            let serve = move || {
-                if let Err(error) = shard.run() {
-                    tracing::error!(%error, "a reactor has failed");
-                }
-            };
-            server.running.start(format!("xferd-io-{index}"), serve).map_err(start_failed)?;
-        }
-        let (swept, running) = (server.shared.store.clone(), server.running.clone());
-        let sweep = move || sweep(&swept, &running.stopped);
-        server.running.start("xferd-sweep".into(), sweep).map_err(start_failed)?;
-        Ok(server)
+        Ok((server, shards))
     }
 
     /// Where it listens.
@@ -285,6 +306,10 @@ impl Placement {
             tracing::warn!(%peer, "connection closed: too many are waiting to be served");
         }
     }
+}
+
+fn start_failed(error: &io::Error) -> Failure {
+    Failure::io("cannot start the server's threads", error)
 }
 
 fn listen(address: SocketAddr) -> Result<Listener, Failure> {

@@ -1,6 +1,6 @@
 //! The server's end of the transfer protocol, as a state machine that does no I/O.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use xferd_engine::{
     Content, DiskOutcome, Effects, End, Event, Failure, GATHERED_BYTES_MAX, Incoming, OpenFiles, Opened,
     Outgoing, Progress, Session, Wanted, send_small,
 };
+use xferd_os::{HashMap, scaled};
 use xferd_store::{FileAttributes, FileDigest, Listed, Listing, Staging, Store, StoreError};
 use xferd_wire::{
     Checksum, Committed, Decoder, Digest, DigestAlgorithm, Entries, Entry, ErrorCode, Frame, Framed, Get,
@@ -30,7 +31,7 @@ pub const REQUESTS_WAITING_MAX: usize = 64;
 pub const PUTS_COMMITTING_MAX: usize = 1024;
 
 /// Files up to this size are read before the peer has room for them. It may have asked for [`REQUESTS_WAITING_MAX`].
-const READ_AT_ONCE_BYTES_MAX: u64 = 64 << 10;
+const READ_AT_ONCE_BYTES_MAX: u64 = scaled(64 << 10);
 
 /// How long a peer that has nothing under way may keep a server waiting that has said goodbye: its request may have
 /// crossed the goodbye, and then it is to be told why it is refused.
@@ -342,12 +343,12 @@ impl ServerSession {
             peer,
             decoder: Decoder::new(),
             phase: Phase::Hello,
-            puts: HashMap::new(),
-            attached: HashMap::new(),
+            puts: HashMap::default(),
+            attached: HashMap::default(),
             gathering: None,
             staging: None,
-            committing: HashMap::new(),
-            waiting: HashMap::new(),
+            committing: HashMap::default(),
+            waiting: HashMap::default(),
             sending: None,
             unsent: VecDeque::new(),
             listing: None,

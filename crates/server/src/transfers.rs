@@ -1,13 +1,10 @@
 //! Files that several connections send together, and files that are kept to be resumed.
 
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher as _};
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use xferd_engine::{Effects, Failure, lock};
-use xferd_os::Sink;
+use xferd_os::{HashMap, Sink, random, seeded};
 use xferd_store::{Hasher, Runs, SourceVersion, Staging, Store, StoreError};
 use xferd_wire::{Committed, Digest, ErrorCode, Have, Put, Run, Sharing, TransferId, WritePath};
 
@@ -237,7 +234,7 @@ impl Attachment {
             return Err(Failure::new(ErrorCode::Internal, format!("{path}: an extent that nobody expected")));
         };
         let ours = hasher.finish();
-        if ours != theirs {
+        if ours != theirs && !seeded!(DigestNotChecked) {
             let (offset, end) = (claim.offset, claim.end);
             return Err(Failure::new(
                 ErrorCode::DigestMismatch,
@@ -260,7 +257,7 @@ impl Attachment {
         let mut state = lock(&transfer.state);
         let incomplete = || Failure::too_few_bytes(path, state.held.bytes(), transfer.size());
         let ours = state.held.digest(size).filter(|_| size == transfer.size()).ok_or_else(incomplete)?;
-        if ours != theirs {
+        if ours != theirs && !seeded!(DigestNotChecked) {
             return Err(Failure::other_bytes(path, &ours, &theirs));
         }
         if state.committed {
@@ -348,8 +345,7 @@ impl Transfer {
 }
 
 fn new_id() -> TransferId {
-    // Each RandomState has keys of its own, the first of them from the system's random numbers.
-    let halves = [(); 2].map(|()| RandomState::new().build_hasher().finish().to_le_bytes());
+    let halves = [(); 2].map(|()| random::number().to_le_bytes());
     let mut id = [0; 16];
     id.iter_mut().zip(halves.concat()).for_each(|(byte, random)| *byte = random);
     TransferId(id)

@@ -2,10 +2,9 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
+use xferd_os::{File, FileExt, scaled};
 use xferd_wire::{Digest, DigestAlgorithm, RemotePath};
 
 use crate::error::{StoreError, shown};
@@ -13,7 +12,7 @@ use crate::source::Source;
 use crate::store::Store;
 
 /// Bytes read at a time: a quarter of the calls that 1 MiB takes, at 0.96 of its rate (docs/why-send-path.md).
-const READ_BYTES: usize = 4 << 20;
+const READ_BYTES: usize = scaled(4 << 20) as usize;
 
 /// Takes the digest of bytes as they come.
 ///
@@ -107,7 +106,7 @@ enum Progress {
 
 impl SourceDigest {
     /// Bytes that one [`SourceDigest::advance`] takes in: about two milliseconds of work, so that a worker stays available.
-    pub const SLICE_BYTES: u64 = 16 << 20;
+    pub const SLICE_BYTES: u64 = scaled(16 << 20);
 
     /// The digest of the bytes `[start, end)` of the file that messages call `path`.
     pub fn new(path: &RemotePath, algorithm: DigestAlgorithm, start: u64, end: u64) -> Self {

@@ -1,7 +1,6 @@
 //! Names that a store keeps for itself, and how deep the others may go.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
+use xferd_os::random;
 use xferd_wire::RemotePath;
 
 use crate::error::StoreError;
@@ -15,9 +14,7 @@ const JOURNAL_SUFFIX: &str = ".journal";
 
 /// A new name for a file that is not complete: `.xferd-` and 16 hexadecimal digits, different each time.
 pub(crate) fn staging_name() -> String {
-    // Each RandomState has keys of its own, the first of them from the system's random numbers.
-    let random = RandomState::new().build_hasher().finish();
-    format!("{PREFIX}{random:016x}")
+    format!("{PREFIX}{:016x}", random::number())
 }
 
 /// The name under which the file `file_name` is kept while it is not complete and may be resumed: the same each time, and of

@@ -1,10 +1,9 @@
 //! Files on their way in that outlive the transfer they came by, until a later one completes them.
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use xferd_os::{Dir, file};
+use xferd_os::{Dir, File, file};
 use xferd_wire::{DigestAlgorithm, RemotePath, Run};
 
 use crate::error::StoreError;

@@ -1,10 +1,8 @@
 //! Files on their way out.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use xferd_os::{Attributes, file};
+use xferd_os::{Attributes, File, FileExt, file};
 use xferd_wire::{Identity, RemotePath};
 
 use crate::attributes::FileAttributes;

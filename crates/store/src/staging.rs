@@ -1,11 +1,9 @@
 //! Files on their way in: unseen until they are whole.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use xferd_os::{Dir, Kind, Sink, file};
+use xferd_os::{Dir, File, FileExt, Kind, Sink, file, seeded};
 use xferd_wire::limits::FILE_BYTES_MAX;
 use xferd_wire::{RemotePath, WritePath};
 
@@ -39,6 +37,8 @@ pub struct Staging {
     /// Dropped before its commit it stays, to be resumed.
     kept: bool,
     journal: Option<Box<Journal>>,
+    /// A sync has failed: what it would have brought to the disk may be lost, and another one would not say so.
+    spoiled: bool,
 }
 
 impl Staging {
@@ -48,7 +48,7 @@ impl Staging {
             None => create_locked(&dir, mode).map(|(file, name)| (file, Some(name)))?,
         };
         let way = Chosen::cached(file);
-        Ok(Self { way, dir, name, path: path.clone(), size, kept: false, journal: None })
+        Ok(Self { way, dir, name, path: path.clone(), size, kept: false, journal: None, spoiled: false })
     }
 
     /// A file that has the hidden name `name`, and is kept or not when it is dropped.
@@ -61,7 +61,7 @@ impl Staging {
         kept: bool,
     ) -> Self {
         let (way, path) = (Chosen::cached(file), path.clone());
-        Self { way, dir, name: Some(name), path, size: Some(size), kept, journal: None }
+        Self { way, dir, name: Some(name), path, size: Some(size), kept, journal: None, spoiled: false }
     }
 
     /// From now on it is kept when it is dropped.
@@ -143,6 +143,10 @@ impl Staging {
     /// Forgets what is known of its bytes, because a sync of them has failed: the kernel tells of that once and takes what it
     /// could not write for written (fsync(2)), so that a later sync would succeed without them. It goes when it is dropped.
     pub(crate) fn distrust(&mut self) {
+        if seeded!(FailedSyncForgotten) {
+            return;
+        }
+        self.spoiled = true;
         self.kept = false;
         if let Some(journal) = self.journal.take() {
             journal.remove();
@@ -241,6 +245,11 @@ impl Store {
         if let Some(announced) = staging.size.filter(|&announced| announced != size) {
             return Err(mismatch(announced, size));
         }
+        if staging.spoiled {
+            return Err(failed(io::Error::other(
+                "its bytes could not be brought to the disk; send it again",
+            )));
+        }
         let actual = file::attributes(staging.file()).map_err(failed)?.size;
         if actual != size {
             return Err(mismatch(size, actual));
@@ -262,7 +271,7 @@ impl Store {
         durable: bool,
     ) -> io::Result<()> {
         let durable = durable || self.options.durable;
-        if durable {
+        if durable && !seeded!(AckBeforeSync) {
             staging.sync()?;
         }
         let journal = staging.journal.take();

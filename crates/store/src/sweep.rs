@@ -1,11 +1,10 @@
 //! Removing what a killed process left behind.
 
-use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use xferd_os::{Dir, Kind, file};
+use xferd_os::{Dir, File, Kind, clock, file, seeded};
 use xferd_wire::RemotePath;
 
 use crate::error::StoreError;
@@ -55,7 +54,7 @@ impl Store {
                         let _ = walk.enter(path);
                     }
                 }
-                Some(Kind::File) if is_staging_name(name) => {
+                Some(Kind::File) if is_staging_name(name) && !seeded!(StagingLeftBehind) => {
                     let journal = journal_name(name);
                     // Before it is locked: whoever goes on with it at this moment would find it taken.
                     if has_journal(dir, name) && !is_old(dir, &journal, keep) {
@@ -94,7 +93,7 @@ fn is_missing(dir: &Dir, name: &str) -> bool {
 
 fn is_old(dir: &Dir, name: &str, age: Duration) -> bool {
     let Ok(attributes) = dir.attributes(name) else { return false };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = clock::system_now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let made = Duration::from_secs(attributes.ctime.seconds.try_into().unwrap_or_default());
     now.saturating_sub(made) >= age
 }

@@ -1,12 +1,11 @@
 //! Chooses the way that a large file takes to the disk.
 
-use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use xferd_os::memory::{self, Dirty};
-use xferd_os::{Dir, Sink, file, sink};
+use xferd_os::{Dir, File, Sink, file, sink};
 use xferd_wire::WritePath;
 
 /// What was found out about file systems and is remembered. Beyond it, it is found out again for each file.

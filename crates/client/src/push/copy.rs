@@ -2,11 +2,11 @@
 //! known of the server's directories.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use xferd_engine::{Content, EXTENT_BYTES, lock};
+use xferd_os::HashSet;
 use xferd_wire::{DigestAlgorithm, FileHeader, Identity, Put, RemotePath, SetAttributes, Sharing};
 
 use crate::dispatcher::Dispatcher;

@@ -1,8 +1,9 @@
 //! Asks the server what it has under the names of what was found, to find out what is there already.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use xferd_engine::{Failure, lock};
+use xferd_os::HashMap;
 use xferd_store::{FileAttributes, FileDigest, StoreError};
 use xferd_wire::{Digest, Entry, ErrorCode, Frame, SetAttributes};
 

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{DIRECTORY, LINKS_MAX, Links};
-use crate::file::{Attributes, Kind};
+use crate::attributes::{Attributes, Kind};
 use crate::refusal::Refusal;
 
 /// Directories that are open during one walk.

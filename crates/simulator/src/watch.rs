@@ -1,0 +1,60 @@
+//! What is to be seen on a simulated disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xferd_os::Kind;
+use xferd_os::sim::{self, MachineId};
+
+use crate::contents::{Contents, VersionId};
+
+/// The names of unfinished files, and of their journals, begin like this.
+const HIDDEN: &str = ".xferd-";
+const JOURNAL: &str = ".journal";
+
+/// What is beneath a directory.
+#[derive(Debug, Default)]
+pub(crate) struct Sight {
+    /// Files that anybody may see, by their paths.
+    pub(crate) files: BTreeMap<String, VersionId>,
+    /// Paths of those that nobody should.
+    pub(crate) hidden: BTreeSet<String>,
+}
+
+/// Knows which version a file has whose bytes have not changed since it was last looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(BTreeMap<(u64, u64), VersionId>);
+
+impl Sight {
+    /// Looks at what is beneath `path`, but not at what is beneath `except`.
+    pub(crate) fn of(
+        machine: MachineId,
+        path: &str,
+        except: &str,
+        contents: &mut Contents,
+        memory: &mut Memory,
+    ) -> Self {
+        let mut sight = Self::default();
+        let mut remembered = BTreeMap::new();
+        sim::look(machine, path, |path, kind, bytes, stamp| {
+            let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+            if name.starts_with(HIDDEN) {
+                sight.hidden.insert(path.to_owned());
+            } else if kind == Kind::File && !path.strip_prefix(except).is_some_and(|it| it.starts_with('/')) {
+                let version = memory.0.get(&stamp).copied().unwrap_or_else(|| contents.of(bytes));
+                remembered.insert(stamp, version);
+                sight.files.insert(path.to_owned(), version);
+            }
+        });
+        memory.0 = remembered;
+        sight
+    }
+
+    /// An unfinished file that has no journal, or a journal that has no file.
+    pub(crate) fn left_behind(&self) -> Option<&String> {
+        let is_alone = |path: &&String| match path.strip_suffix(JOURNAL) {
+            Some(file) => !self.hidden.contains(file),
+            None => !self.hidden.contains(&format!("{path}{JOURNAL}")),
+        };
+        self.hidden.iter().find(is_alone)
+    }
+}

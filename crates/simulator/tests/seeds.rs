@@ -1,0 +1,44 @@
+//! Seeds that are always played, and mistakes that are always found.
+#![cfg(xferd_sim)]
+
+use xferd_os::sim::Defect;
+use xferd_simulator::{Run, run};
+
+fn play(seed: u64, steps: u64) -> u64 {
+    match run(&Run { seed, steps, ..Run::default() }) {
+        Ok(outcome) => outcome.trace_hash,
+        Err(violation) => panic!("seed {seed}: {violation}"),
+    }
+}
+
+/// Whether a mistake is found within `seeds` seeds.
+fn is_found(defect: Defect, seeds: u64) -> bool {
+    (1..=seeds).any(|seed| run(&Run { seed, steps: 50, defect: Some(defect), ..Run::default() }).is_err())
+}
+
+#[test]
+fn no_promise_is_broken_under_the_first_forty_seeds() {
+    for seed in 1..=40 {
+        play(seed, 50);
+    }
+}
+
+#[test]
+fn the_same_seed_makes_the_same_happen() {
+    for seed in [1, 2, 3] {
+        assert_eq!(play(seed, 30), play(seed, 30));
+    }
+    assert_ne!(play(1, 30), play(2, 30));
+}
+
+#[test]
+fn every_mistake_that_can_be_made_is_found() {
+    for defect in Defect::ALL {
+        assert!(is_found(defect, 1000), "{}", defect.name());
+    }
+}
+
+#[test]
+fn seed_1058_a_file_whose_sync_has_failed_is_not_gone_on_with() {
+    play(1058, 50);
+}
