@@ -2,9 +2,7 @@
 
 use std::env;
 use std::io;
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::thread;
 
 #[cfg(not(xferd_sim))]
 use crate::MioDriver;
@@ -126,7 +124,8 @@ fn uring<J: Job>(
     let make = || (0..count).map(driver).collect();
     // When a ring goes, Linux interrupts the thread that made it, whatever that waits for then (`io_ring_exit_work` in the
     // kernel, seen as EINTR with 6.18). A thread of ours shall not do that to the caller's.
-    thread::scope(|scope| scope.spawn(make).join()).unwrap_or_else(|panic| resume_unwind(panic))
+    let made = std::thread::scope(|scope| scope.spawn(make).join());
+    made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 #[cfg(not(any(target_os = "linux", xferd_sim)))]

@@ -43,7 +43,7 @@ impl Host {
     /// What it says to that.
     pub(crate) fn open(machine: MachineId, address: SocketAddr, io_threads: usize) -> Result<Self, Failure> {
         let process = sim::start_process(machine);
-        let config = xferd_client::Config { io_threads, workers: 0, patience: Duration::from_secs(30) };
+        let config = xferd_client::Config { io_threads, workers: 0, ..Default::default() };
         let (client, shards) = sim::run_as(process, || Client::open_stepped(address, config))?;
         Ok(Self { process, shards, program: Program::Client(client) })
     }
