@@ -321,7 +321,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         if !std::mem::replace(&mut conn.is_watched, true) {
             self.watched.push(key);
             if !std::mem::replace(&mut self.checking_silence, true) {
-                self.alarms.set(Instant::now() + SILENCE_CHECK, Alarm::CheckSilence);
+                self.alarms.set(clock::now() + SILENCE_CHECK, Alarm::CheckSilence);
             }
         }
         let (bulk_after, idle_after) = (conn.bulk_bytes(), conn.is_idle());
