@@ -14,6 +14,7 @@ impl Stage {
             log: Log::default(),
             transfers: Arc::default(),
             open_files: Arc::default(),
+            room: Arc::default(),
         }))
     }
 
@@ -34,7 +35,7 @@ impl ServerSession {
         assert!(self.puts.len() + self.attached.len() <= PUTS_ARRIVING_MAX, "files side by side");
         assert!(self.waiting.len() <= REQUESTS_WAITING_MAX, "requests waiting");
         assert!(self.committing.len() <= PUTS_COMMITTING_MAX, "puts waiting to be stored");
-        let known = self.unsent.iter().map(|(request, _)| request);
+        let known = self.unsent.iter().map(|(request, ..)| request);
         let known = known.chain(self.unlisted.iter().map(|(request, _)| request));
         let mut known = known.chain(self.unhashed.iter().map(|(request, _)| request));
         assert!(
