@@ -285,6 +285,19 @@ test('serve refuses an address that others can reach unless it is insecure', asy
   t.regex(await line(child.stderr), /serving .* on xfer:\/\/0\.0\.0\.0:\d+/)
 })
 
+test('serve and push say on which backend they are, and refuse an unknown one', async (t) => {
+  const root = folder(t)
+  const child = startXferd('serve', root, '--port', '0', '--backend', 'mio')
+  t.teardown(() => child.kill('SIGKILL'))
+  const address = / on (xfer:\S+) with mio$/.exec(await line(child.stderr))?.[1]
+  const source = randomFile(join(folder(t), 'f'), 1000)
+  const { stdout } = await xferd('push', source, `${address}/f`, '--backend', 'mio', '--json')
+  t.is(JSON.parse(stdout).backend, 'mio')
+  const unknown = await xferd('serve', root, '--backend', 'epoll')
+  t.is(unknown.code, 2)
+  t.regex(unknown.stderr, /auto, mio, uring/)
+})
+
 test('serve refuses a root that is not a folder', async (t) => {
   const file = randomFile(join(folder(t), 'f'), 1)
   const { code, stderr } = await xferd('serve', file, '--port', '0')

@@ -158,6 +158,26 @@ test('failures have a stable code', async (t) => {
   t.is(await code(serve({ root: here, listen: ['xfer://0.0.0.0:0'] })), 'INVALID_ARGUMENT')
 })
 
+test('server and client say what waits for their sockets, and why it is not io_uring', async (t) => {
+  for (const backend of ['mio', 'auto'] as const) {
+    const { server, here, root } = await pair(t, { backend })
+    const client = await connect(address(server), { backend })
+    t.teardown(() => client.close())
+    for (const chosen of [server.backend, client.backend]) {
+      if (backend === 'mio') t.deepEqual(chosen, { name: 'mio' })
+      else t.is(chosen.name, chosen.reason === undefined ? 'uring' : 'mio')
+    }
+    t.is(server.stats().backend, server.backend.name)
+    const source = randomFile(join(here, 'f'), 20_000_000)
+    await client.push(source, 'f')
+    await client.pull('f', join(here, 'g'))
+    t.true(sameContent(source, join(root, 'f')) && sameContent(source, join(here, 'g')))
+  }
+  const unknown = { root: folder(t), backend: 'epoll' } as unknown as Parameters<typeof serve>[0]
+  const error = await t.throwsAsync(() => serve(unknown), { code: 'INVALID_ARGUMENT' })
+  t.regex(error?.message ?? '', /auto, mio, uring/)
+})
+
 test('a server that is read-only refuses changes and serves the rest', async (t) => {
   const { client, here, root } = await pair(t, { readOnly: true })
   randomFile(join(root, 'f'), 100)
