@@ -103,7 +103,8 @@ impl<J: Job> Drivers<J> {
                     return Ok(Self { drivers, chosen: Chosen { backend: Backend::Uring, reason: None } });
                 }
                 Err(error) if backend == Backend::Uring => {
-                    return Err(io::Error::new(io::ErrorKind::Unsupported, error));
+                    let message = format!("{error}; take the backend mio, or auto");
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, message));
                 }
                 Err(error) => reason = Some(error.to_string()),
             }

@@ -23,10 +23,10 @@ use self::stream::Stream;
 use crate::buffer::BufferSize;
 use crate::chores::Chores;
 use crate::op::Key;
+use crate::order::{Direction, Order};
 use crate::receive::Receive;
 use crate::sync::Bell;
 use crate::transmit::Transmit;
-use crate::workers::Work;
 use crate::{
     BufferPool, Carried, Done, Driver, Job, LISTENERS_MAX, Limits, ListenerRef, Op, SockRef, Token, Wait,
     Waker, WorkerPool,
@@ -130,16 +130,13 @@ impl<J: Job> MioDriver<J> {
 
     /// Whether the direction that `op` needs is taken by another one.
     fn is_taken(&mut self, op: &Op<J>) -> bool {
-        match op {
-            Op::Accept(listener) => self.port(*listener).is_some_and(|port| port.accepting.is_some()),
-            Op::RecvLarge { sock, .. } | Op::RecvSmall { sock, .. } => {
-                self.stream(*sock).is_some_and(|stream| stream.receiving.is_some())
+        match op.direction() {
+            Direction::Accepting(listener) => {
+                self.port(listener).is_some_and(|port| port.accepting.is_some())
             }
-            Op::Send { sock, .. }
-            | Op::SendFile { sock, .. }
-            | Op::SendMapped { sock, .. }
-            | Op::ShutdownWrite(sock) => self.stream(*sock).is_some_and(|stream| stream.sending.is_some()),
-            Op::Connect(_) | Op::WriteAt { .. } | Op::Offload(_) | Op::Close(_) | Op::Reset(_) => false,
+            Direction::Receiving(sock) => self.stream(sock).is_some_and(|stream| stream.receiving.is_some()),
+            Direction::Sending(sock) => self.stream(sock).is_some_and(|stream| stream.sending.is_some()),
+            Direction::None => false,
         }
     }
 
@@ -184,9 +181,13 @@ impl<J: Job> MioDriver<J> {
         }
     }
 
-    fn close(&mut self, token: Token, sock: SockRef) {
-        if self.stream(sock).is_none() {
+    fn close(&mut self, token: Token, sock: SockRef, discards_unsent: bool) {
+        let Some(stream) = self.stream(sock) else {
             return self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing);
+        };
+        if discards_unsent {
+            // If it cannot be had, the connection is closed in the ordinary way.
+            let _ = stream.socket.discard_unsent();
         }
         let stream = self.remove(sock.0.slot as usize);
         if let Some((token, _)) = stream.receiving {
@@ -356,31 +357,13 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             return Err(op);
         }
         self.in_flight += 1;
-        match op {
-            Op::Accept(listener) => self.accept(token, listener),
-            Op::Connect(address) => self.connect(token, address),
-            Op::RecvLarge { sock, offset, bytes_due } => {
-                self.receive(token, sock, Receive::Large { offset, bytes_due });
-            }
-            Op::RecvSmall { sock, bytes_max } => self.receive(token, sock, Receive::Small { bytes_max }),
-            Op::Send { sock, buf, more } => self.transmit(token, sock, Transmit::Bytes { buf, more }),
-            Op::SendFile { sock, file, offset, len } => {
-                self.transmit(token, sock, Transmit::File { file, offset, len })
-            }
-            Op::SendMapped { sock, mapping, offset, len } => {
-                self.transmit(token, sock, Transmit::Mapped { mapping, offset, len })
-            }
-            Op::ShutdownWrite(sock) => self.transmit(token, sock, Transmit::End),
-            Op::WriteAt { sink, offset, buf } => self.chores.add(token, Work::WriteAt { sink, offset, buf }),
-            Op::Offload(job) => self.chores.add(token, Work::Run(job)),
-            Op::Close(sock) => self.close(token, sock),
-            Op::Reset(sock) => {
-                if let Some(stream) = self.stream(sock) {
-                    // If it cannot be had, the connection is closed in the ordinary way.
-                    let _ = stream.socket.discard_unsent();
-                }
-                self.close(token, sock);
-            }
+        match op.into_order() {
+            Order::Accept(listener) => self.accept(token, listener),
+            Order::Connect(address) => self.connect(token, address),
+            Order::Receive(sock, receive) => self.receive(token, sock, receive),
+            Order::Transmit(sock, transmit) => self.transmit(token, sock, transmit),
+            Order::Work(work) => self.chores.add(token, work),
+            Order::Close { sock, discards_unsent } => self.close(token, sock, discards_unsent),
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use xferd_os::net::{Listener, Socket};
 use xferd_os::{clock, sim};
 
 use crate::op::Key;
+use crate::order::{Direction, Order};
 use crate::receive::Receive;
 use crate::transmit::Transmit;
 use crate::workers::{Work, count};
@@ -100,16 +101,13 @@ impl<J: Job> SimDriver<J> {
 
     /// Whether the direction that `op` needs is taken by another one.
     fn is_taken(&mut self, op: &Op<J>) -> bool {
-        match op {
-            Op::Accept(listener) => self.port(*listener).is_some_and(|port| port.accepting.is_some()),
-            Op::RecvLarge { sock, .. } | Op::RecvSmall { sock, .. } => {
-                self.stream(*sock).is_some_and(|stream| stream.receiving.is_some())
+        match op.direction() {
+            Direction::Accepting(listener) => {
+                self.port(listener).is_some_and(|port| port.accepting.is_some())
             }
-            Op::Send { sock, .. }
-            | Op::SendFile { sock, .. }
-            | Op::SendMapped { sock, .. }
-            | Op::ShutdownWrite(sock) => self.stream(*sock).is_some_and(|stream| stream.sending.is_some()),
-            Op::Connect(_) | Op::WriteAt { .. } | Op::Offload(_) | Op::Close(_) | Op::Reset(_) => false,
+            Direction::Receiving(sock) => self.stream(sock).is_some_and(|stream| stream.receiving.is_some()),
+            Direction::Sending(sock) => self.stream(sock).is_some_and(|stream| stream.sending.is_some()),
+            Direction::None => false,
         }
     }
 
@@ -138,9 +136,13 @@ impl<J: Job> SimDriver<J> {
         }
     }
 
-    fn close(&mut self, token: Token, sock: SockRef) {
-        if self.stream(sock).is_none() {
+    fn close(&mut self, token: Token, sock: SockRef, discards_unsent: bool) {
+        let Some(stream) = self.stream(sock) else {
             return self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing);
+        };
+        if discards_unsent {
+            // If it cannot be had, the connection is closed in the ordinary way.
+            let _ = stream.socket.discard_unsent();
         }
         let stream = self.streams.remove(sock.0.slot as usize);
         if let Some((token, _)) = stream.receiving {
@@ -230,34 +232,16 @@ impl<J: Job> Driver<J> for SimDriver<J> {
         }
         sim::moved();
         self.in_flight += 1;
-        match op {
-            Op::Accept(listener) => match self.port(listener) {
+        match op.into_order() {
+            Order::Accept(listener) => match self.port(listener) {
                 Some(port) => port.accepting = Some(token),
                 None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
             },
-            Op::Connect(address) => self.connect(token, address),
-            Op::RecvLarge { sock, offset, bytes_due } => {
-                self.receive(token, sock, Receive::Large { offset, bytes_due });
-            }
-            Op::RecvSmall { sock, bytes_max } => self.receive(token, sock, Receive::Small { bytes_max }),
-            Op::Send { sock, buf, more } => self.transmit(token, sock, Transmit::Bytes { buf, more }),
-            Op::SendFile { sock, file, offset, len } => {
-                self.transmit(token, sock, Transmit::File { file, offset, len });
-            }
-            Op::SendMapped { sock, mapping, offset, len } => {
-                self.transmit(token, sock, Transmit::Mapped { mapping, offset, len });
-            }
-            Op::ShutdownWrite(sock) => self.transmit(token, sock, Transmit::End),
-            Op::WriteAt { sink, offset, buf } => self.queue(token, Work::WriteAt { sink, offset, buf }),
-            Op::Offload(job) => self.queue(token, Work::Run(job)),
-            Op::Close(sock) => self.close(token, sock),
-            Op::Reset(sock) => {
-                if let Some(stream) = self.stream(sock) {
-                    // If it cannot be had, the connection is closed in the ordinary way.
-                    let _ = stream.socket.discard_unsent();
-                }
-                self.close(token, sock);
-            }
+            Order::Connect(address) => self.connect(token, address),
+            Order::Receive(sock, receive) => self.receive(token, sock, receive),
+            Order::Transmit(sock, transmit) => self.transmit(token, sock, transmit),
+            Order::Work(work) => self.queue(token, work),
+            Order::Close { sock, discards_unsent } => self.close(token, sock, discards_unsent),
         }
         Ok(())
     }
