@@ -160,18 +160,9 @@ impl Play {
             "client {client} pushes {source} ({version:?}) to {place}, durable {is_durable}, resume {resume}, {} streams",
             spec.streams
         ));
-        self.ask(
-            Task {
-                client,
-                attempts: vec![attempt],
-                pull: None,
-                rename: None,
-                removal: None,
-                job: None,
-                unfinished,
-            },
-            |client, answer| client.push(spec, |result| answer(whole(result))).map(Some),
-        );
+        self.ask(Task { attempts: vec![attempt], unfinished, ..Task::new(client) }, |client, answer| {
+            client.push(spec, |result| answer(whole(result))).map(Some)
+        });
     }
 
     /// Somebody writes to a source, some time before it is opened, while it is sent, or after that.
@@ -233,18 +224,9 @@ impl Play {
         let pull = Some((attempt, from.clone()));
         sim::note(format_args!("client {client} pulls {from} to {name}, durable {is_durable}"));
         let spec = pull_spec(&from, &name, is_durable);
-        self.ask(
-            Task {
-                client,
-                attempts: Vec::new(),
-                pull,
-                rename: None,
-                removal: None,
-                job: None,
-                unfinished: None,
-            },
-            |client, answer| client.pull(spec, |result| answer(whole(result))).map(Some),
-        );
+        self.ask(Task { pull, ..Task::new(client) }, |client, answer| {
+            client.pull(spec, |result| answer(whole(result))).map(Some)
+        });
     }
 
     fn remove(&mut self, client: usize) {
@@ -327,18 +309,9 @@ impl Play {
             compare: Compare::Nothing,
             dry_run: false,
         };
-        self.ask(
-            Task {
-                client,
-                attempts: Vec::new(),
-                pull: None,
-                rename: None,
-                removal: None,
-                job: None,
-                unfinished: None,
-            },
-            |client, answer| client.push(spec, |result| answer(whole(result))).map(Some),
-        );
+        self.ask(Task::new(client), |client, answer| {
+            client.push(spec, |result| answer(whole(result))).map(Some)
+        });
     }
 
     /// Tries to read what is outside of the root.
@@ -349,18 +322,9 @@ impl Play {
         let attempt = self.clients[client].tree.begin(&name, vec![State::Absent], false);
         let spec = pull_spec(&from, &name, false);
         let pull = Some((attempt, from));
-        self.ask(
-            Task {
-                client,
-                attempts: Vec::new(),
-                pull,
-                rename: None,
-                removal: None,
-                job: None,
-                unfinished: None,
-            },
-            |client, answer| client.pull(spec, |result| answer(whole(result))).map(Some),
-        );
+        self.ask(Task { pull, ..Task::new(client) }, |client, answer| {
+            client.pull(spec, |result| answer(whole(result))).map(Some)
+        });
     }
 
     fn digest(&mut self, resume: bool) -> DigestAlgorithm {

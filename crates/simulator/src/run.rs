@@ -160,6 +160,21 @@ pub(crate) struct Task {
     pub(crate) unfinished: Option<Unfinished>,
 }
 
+impl Task {
+    /// One that brings nothing about.
+    pub(crate) fn new(client: usize) -> Self {
+        Self {
+            client,
+            attempts: Vec::new(),
+            pull: None,
+            rename: None,
+            removal: None,
+            job: None,
+            unfinished: None,
+        }
+    }
+}
+
 /// What clients have answered: the number of a task, and whether it is as it was asked for.
 pub(crate) type Answers = Arc<Mutex<Vec<(u64, Result<Done, Failure>)>>>;
 
