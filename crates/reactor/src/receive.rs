@@ -1,5 +1,7 @@
 //! Receiving operations: what they ask for, and how soon the kernel is to report that it is there.
 
+use std::io;
+
 use xferd_os::net::Socket;
 
 use crate::buffer::BufferSize;
@@ -13,9 +15,14 @@ pub(crate) enum Receive {
 }
 
 impl Receive {
-    /// Whether it asks for no bytes: the kernel would answer 0, which means something else.
-    pub(crate) fn asks_for_nothing(self) -> bool {
-        matches!(self, Receive::Large { bytes_due: Some(0), .. } | Receive::Small { bytes_max: 0 })
+    /// Refuses to ask for no bytes: the kernel would answer 0, which means something else.
+    pub(crate) fn check(self) -> io::Result<()> {
+        match self {
+            Receive::Large { bytes_due: Some(0), .. } | Receive::Small { bytes_max: 0 } => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "nothing is to be received"))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn buffer_size(self, buffers: &BufferPool) -> BufferSize {

@@ -167,8 +167,7 @@ impl<J: Job> UringDriver<J> {
     }
 
     fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
-        if receive.asks_for_nothing() {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, "nothing is to be received");
+        if let Err(error) = receive.check() {
             return self.end(token, error, Carried::Nothing);
         }
         match self.stream(sock) {
