@@ -138,22 +138,9 @@ impl Play {
             self.edit(client, &source, attempt, &place, version);
         }
         let digest = self.digest(resume);
-        let spec = PushSpec {
-            sources: Sources {
-                paths: vec![PathBuf::from(&source)],
-                target: path(&place),
-                into_target: false,
-                selection: Selection::default(),
-                digest,
-                mapped: self.dice.chance(once_in(4)),
-            },
-            clients: 1,
-            streams: self.dice.between(1, 3) as usize,
-            resume,
-            durable,
-            compare: Compare::Nothing,
-            dry_run: false,
-        };
+        let mut spec = push_spec(&source, &place, digest, resume, durable);
+        spec.sources.mapped = self.dice.chance(once_in(4));
+        spec.streams = self.dice.between(1, 3) as usize;
         self.unfinished.truncate(UNFINISHED_MAX - 1);
         let unfinished = (resume && !is_edited).then_some(push);
         sim::note(format_args!(
@@ -188,27 +175,12 @@ impl Play {
             attempts.push(self.begin(&format!("{place}/{inner}"), vec![State::File(version)], is_durable));
         }
         let resume = self.dice.chance(once_in(4));
-        let spec = PushSpec {
-            sources: Sources {
-                paths: vec![PathBuf::from(&source)],
-                target: path(&place),
-                into_target: false,
-                selection: Selection::default(),
-                digest: self.digest(resume),
-                mapped: false,
-            },
-            clients: 1,
-            streams: self.dice.between(1, 3) as usize,
-            resume,
-            durable,
-            compare: Compare::Nothing,
-            dry_run: false,
-        };
+        let mut spec = push_spec(&source, &place, self.digest(resume), resume, durable);
+        spec.streams = self.dice.between(1, 3) as usize;
         sim::note(format_args!("client {client} pushes the tree {source} to {place}, durable {is_durable}"));
-        self.ask(
-            Task { client, attempts, pull: None, rename: None, removal: None, job: None, unfinished: None },
-            |client, answer| client.push(spec, |result| answer(whole(result))).map(Some),
-        );
+        self.ask(Task { attempts, ..Task::new(client) }, |client, answer| {
+            client.push(spec, |result| answer(whole(result))).map(Some)
+        });
     }
 
     fn pull(&mut self, client: usize) {
@@ -293,22 +265,9 @@ impl Play {
             return self.ask_frame(client, Vec::new(), None, None, question);
         }
         let resume = self.dice.chance(MILLION / 2);
-        let spec = PushSpec {
-            sources: Sources {
-                paths: vec![PathBuf::from(&source)],
-                target: path(&format!("{way}/{target}")),
-                into_target: false,
-                selection: Selection::default(),
-                digest: self.digest(resume),
-                mapped: false,
-            },
-            clients: 1,
-            streams: 1,
-            resume,
-            durable: self.dice.chance(MILLION / 2),
-            compare: Compare::Nothing,
-            dry_run: false,
-        };
+        let digest = self.digest(resume);
+        let durable = self.dice.chance(MILLION / 2);
+        let spec = push_spec(&source, &format!("{way}/{target}"), digest, resume, durable);
         self.ask(Task::new(client), |client, answer| {
             client.push(spec, |result| answer(whole(result))).map(Some)
         });
@@ -425,6 +384,26 @@ impl Play {
 
 /// Takes down what a task came to.
 type Answer = Box<dyn FnOnce(Result<Done, Failure>) + Send>;
+
+/// Over one connection, everything, and not from a mapping.
+fn push_spec(source: &str, target: &str, digest: DigestAlgorithm, resume: bool, durable: bool) -> PushSpec {
+    PushSpec {
+        sources: Sources {
+            paths: vec![PathBuf::from(source)],
+            target: path(target),
+            into_target: false,
+            selection: Selection::default(),
+            digest,
+            mapped: false,
+        },
+        clients: 1,
+        streams: 1,
+        resume,
+        durable,
+        compare: Compare::Nothing,
+        dry_run: false,
+    }
+}
 
 fn pull_spec(from: &str, name: &str, durable: bool) -> PullSpec {
     PullSpec {
