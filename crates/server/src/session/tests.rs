@@ -200,6 +200,20 @@ impl Client {
     }
 }
 
+/// A put of a new file.
+fn put_of(size: Option<u64>, sharing: Sharing) -> Frame {
+    Frame::Put(Put {
+        path: RemotePath::parse("new").unwrap(),
+        size,
+        sharing,
+        durable: false,
+        digest: DigestAlgorithm::Crc64Nvme,
+        mode: 0o644,
+        mtime: Mtime { seconds: 0, nanoseconds: 0 },
+        identity: Identity::default(),
+    })
+}
+
 /// Something that a client might say, whether it makes sense at this moment or not.
 fn say_something(stage: &mut Stage, dice: &mut Dice) {
     let request = 1 + dice.roll(90) as u32;
@@ -221,16 +235,7 @@ fn say_something(stage: &mut Stage, dice: &mut Dice) {
         8 => Frame::Remove(Remove { path: RemotePath::parse("dir").unwrap(), recursive: true }),
         9 => Frame::Checksum(Checksum { path, digest: DigestAlgorithm::Crc64Nvme }),
         10 => Frame::MakeDir(MakeDir { path: RemotePath::parse("dir").unwrap(), mode: 0o755, parents: true }),
-        _ => Frame::Put(Put {
-            path: RemotePath::parse("new").unwrap(),
-            size: (size != 5000).then_some(size),
-            durable: false,
-            digest: DigestAlgorithm::Crc64Nvme,
-            mode: 0o644,
-            mtime: Mtime { seconds: 0, nanoseconds: 0 },
-            identity: Identity::default(),
-            sharing: Sharing::Alone,
-        }),
+        _ => put_of((size != 5000).then_some(size), Sharing::Alone),
     };
     if !matches!(frame, Frame::Cancel | Frame::Commit { .. } | Frame::Digest(_)) {
         stage.client.open.insert(request);
@@ -350,19 +355,7 @@ fn no_more_files_arrive_side_by_side_than_may_though_all_are_announced_at_once()
         let mut stage = Stage::new();
         for request in 1..=count as u32 {
             stage.client.open.insert(request);
-            stage.say(
-                request,
-                &Frame::Put(Put {
-                    path: RemotePath::parse("new").unwrap(),
-                    size: Some(100),
-                    sharing: Sharing::Shared,
-                    durable: false,
-                    digest: DigestAlgorithm::Crc64Nvme,
-                    mode: 0o644,
-                    mtime: Mtime { seconds: 0, nanoseconds: 0 },
-                    identity: Identity::default(),
-                }),
-            );
+            stage.say(request, &put_of(Some(100), Sharing::Shared));
         }
         while stage.step(0, &mut dice) {}
         stage.settle(&mut dice);
@@ -378,19 +371,7 @@ fn nothing_is_read_while_as_many_puts_wait_to_be_stored_as_may() {
     let limit = PUTS_COMMITTING_MAX as u32;
     for request in 1..=limit + 1 {
         stage.client.open.insert(request);
-        stage.say(
-            request,
-            &Frame::Put(Put {
-                path: RemotePath::parse("new").unwrap(),
-                size: Some(0),
-                sharing: Sharing::Alone,
-                durable: false,
-                digest: DigestAlgorithm::Crc64Nvme,
-                mode: 0o644,
-                mtime: Mtime { seconds: 0, nanoseconds: 0 },
-                identity: Identity::default(),
-            }),
-        );
+        stage.say(request, &put_of(Some(0), Sharing::Alone));
         stage.say(request, &Frame::Digest(Hasher::new(DigestAlgorithm::Crc64Nvme).finish()));
         stage.say(request, &Frame::Commit { size: 0 });
     }
@@ -409,19 +390,7 @@ fn a_small_file_that_finds_no_room_in_memory_is_staged_and_stored_all_the_same()
         let room = stage.session.shared.room.clone();
         let _others = room.take(taken).unwrap();
         stage.client.open.insert(7);
-        stage.say(
-            7,
-            &Frame::Put(Put {
-                path: RemotePath::parse("new").unwrap(),
-                size: Some(1),
-                sharing: Sharing::Alone,
-                durable: false,
-                digest: DigestAlgorithm::Crc64Nvme,
-                mode: 0o644,
-                mtime: Mtime { seconds: 0, nanoseconds: 0 },
-                identity: Identity::default(),
-            }),
-        );
+        stage.say(7, &put_of(Some(1), Sharing::Alone));
         while stage.step(0, &mut dice) {}
         assert_eq!(stage.session.staging.is_some(), taken == SMALL_FILES_BYTES_MAX);
         assert!(room.take(1).is_none());
