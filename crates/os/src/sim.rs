@@ -15,6 +15,7 @@ pub mod dir;
 mod disk;
 pub mod file;
 pub mod fs;
+pub mod heap;
 mod mapping;
 pub mod net;
 mod network;
@@ -43,7 +44,7 @@ thread_local! {
 
 /// Does something to the world of this thread.
 fn world<T>(act: impl FnOnce(&mut World) -> T) -> T {
-    WORLD.with_borrow_mut(act)
+    heap::charge(None, || WORLD.with_borrow_mut(act))
 }
 
 /// Begins a new world, in which everything follows from `seed`. Whatever the last one had must be gone.
@@ -69,7 +70,7 @@ pub fn start_process(machine: MachineId) -> ProcessId {
 /// Has `run` done by a process.
 pub fn run_as<T>(process: ProcessId, run: impl FnOnce() -> T) -> T {
     let before = world(|world| world.here.replace(process));
-    let done = run();
+    let done = heap::charge(Some(process), run);
     world(|world| world.here = before);
     done
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use xferd_client::{Client, Compare, Job, PullSpec, PushSpec, Selection, Sources};
-use xferd_engine::{Failure, lock};
+use xferd_engine::{EXTENT_BYTES, Failure, lock};
 use xferd_os::sim::{self, MILLION, Node, once_in};
 use xferd_wire::{DigestAlgorithm, Frame, MakeDir, RemotePath, Remove, Rename};
 
@@ -52,13 +52,13 @@ const UNFINISHED_MAX: usize = 4;
 impl Play {
     /// Asks for a few things at once.
     pub(crate) fn begin_tasks(&mut self) {
-        let held = self.unfinished.iter().position(|push| push.held.bytes > 0 && self.is_undisturbed(push));
-        match held {
+        match self.held() {
             // Alone, so that nothing takes away what is held.
-            Some(held) if self.dice.chance(MILLION * 3 / 4) => {
+            Some(held) if self.is_calm || self.dice.chance(MILLION * 3 / 4) => {
                 let push = self.unfinished.remove(held);
                 return self.push_from(push);
             }
+            None if self.is_calm && self.dice.chance(MILLION / 2) => return self.push_to_be_cut(),
             _ if !self.unfinished.is_empty() && self.dice.chance(MILLION / 2) => self.go_on(0),
             _ => {}
         }
@@ -75,6 +75,24 @@ impl Play {
                 _ => self.pull_out(client),
             }
         }
+    }
+
+    /// A push that was cut off and whose bytes must still be there.
+    pub(crate) fn held(&self) -> Option<usize> {
+        self.unfinished.iter().position(|push| push.held.bytes > 0 && self.is_undisturbed(push))
+    }
+
+    /// Pushes a file that can be resumed, from a client that will be killed meanwhile, and nothing else.
+    fn push_to_be_cut(&mut self) {
+        let client = self.dice.below(self.clients.len() as u64) as usize;
+        self.is_cut = Some(client);
+        let size = self.dice.between(3 * EXTENT_BYTES, 17 * EXTENT_BYTES);
+        let source = format!("{SOURCES}/{}", self.number());
+        let version = self.make_version(size as usize);
+        let bytes = self.contents.bytes(version).to_vec();
+        sim::put(self.clients[client].machine, &source, Node::File(bytes));
+        let place = (*self.dice.one_of(&PLACES)).to_owned();
+        self.push_from(Unfinished { client, source, place, version, held: Held::default() });
     }
 
     fn number(&mut self) -> u64 {
@@ -129,11 +147,12 @@ impl Play {
             push.held.bytes = 0;
         }
         let durable = self.dice.chance(MILLION / 2);
-        let resume = push.held.bytes > 0 || self.dice.chance(MILLION / 2);
+        let is_certain = push.held.bytes > 0 || self.is_cut.is_some();
+        let resume = is_certain || self.dice.chance(MILLION / 2);
         let is_durable = durable || self.is_durable;
         let attempt = self.begin(&place, vec![State::File(version)], is_durable);
         (push.held.upheavals, push.held.begun) = (self.upheavals, self.begun(&place));
-        let is_edited = self.dice.chance(once_in(16));
+        let is_edited = !is_certain && self.dice.chance(once_in(16));
         if is_edited {
             self.edit(client, &source, attempt, &place, version);
         }

@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex};
 
 use xferd_client::{Job, Receipt};
 use xferd_engine::{EXTENT_BYTES, Failure, lock};
-use xferd_os::sim::{self, Crash, Defect, Dice, Faults, MILLION, MachineId, Node, once_in};
+use xferd_os::sim::{self, Crash, Defect, Dice, Faults, MILLION, MachineId, Node, ProcessId, once_in};
 use xferd_server::Config;
 use xferd_wire::ErrorCode;
 
+use crate::bound::Bound;
 use crate::contents::{Contents, VersionId};
 use crate::host::Host;
+use crate::hostile::{HOSTILE, Peer};
 use crate::model::{AttemptId, State, Tree};
 use crate::plan::Unfinished;
 use crate::watch::{Memory, Sight};
@@ -60,12 +62,16 @@ pub struct Outcome {
 }
 
 /// What is looked at, and the names under which that is counted.
-pub const PROMISES: [(&str, &[&str]); 6] = [
+pub const PROMISES: [(&str, &[&str]); 7] = [
     (
         "acknowledged is present, whole and equal; a name is absent, old or complete",
         &["check of a server's tree", "check of a client's tree"],
     ),
     ("nothing outside is read or changed", &["check of a server's tree"]),
+    (
+        "memory is bounded, others are served",
+        &["check of a server's memory beside hostile peers", "service beside hostile peers"],
+    ),
     ("whatever is asked for comes to an end", &["acknowledgement", "failure with a code"]),
     ("a restart leaves nothing behind", &["check that nothing is left behind"]),
     ("what was held is gone on with", &["check that a file is gone on with"]),
@@ -80,7 +86,7 @@ pub(crate) const PRESENT: &str =
 const AFTER_POWER_LOSS: &str =
     "1 and 2: what was durable is present after a power loss, and nothing is partial";
 const CONFINED: &str = "3: nothing outside the root is read or changed";
-const BOUNDED: &str = "4: a slow or dead peer costs a slot for a limited time";
+const BOUNDED: &str = "4: memory is bounded by limits, and a slow, dead or hostile peer keeps nobody from being served";
 const SWEPT: &str = "5: a restart finds its journals and cleans what nobody will resume";
 const CODED: &str = "6: every failure has a code, and nothing panics";
 
@@ -97,7 +103,13 @@ pub(crate) const DESTINATIONS: &str = "/dst";
 pub(crate) const FLIPPING: &str = "flip";
 pub(crate) const LEAVING: &str = "out";
 
+/// What is not looked at as the places of clients are: a directory that is not always one, and what hostile peers put.
+const OTHERS: [&str; 2] = [FLIPPING, HOSTILE];
+
 const CLIENTS: usize = 2;
+
+/// Hostile peers at a time.
+const PEERS_MAX: usize = 12;
 
 /// Simulated time within which everything that was asked for has come to an end: longer than all patience there is.
 const TASKS_END_NS: u64 = 20 * 60 * 1_000_000_000;
@@ -113,6 +125,16 @@ pub(crate) struct Play {
     pub(crate) dice: Dice,
     server_machine: MachineId,
     server: Option<Host>,
+    /// What memory it may have.
+    bound: Bound,
+    /// Who hostile peers belong to.
+    hostile_machine: MachineId,
+    hostile: ProcessId,
+    peers: Vec<Peer>,
+    /// Nothing goes wrong by itself in this cycle, and the server comes to no end before it is over.
+    pub(crate) is_calm: bool,
+    /// The client that is to be killed in a cycle that is calm otherwise.
+    pub(crate) is_cut: Option<usize>,
     pub(crate) is_durable: bool,
     pub(crate) clients: Vec<ClientSide>,
     pub(crate) contents: Contents,
@@ -182,7 +204,8 @@ pub(crate) type Answers = Arc<Mutex<Vec<(u64, Result<Done, Failure>)>>>;
 #[derive(Debug, Clone)]
 pub(crate) enum Done {
     Whole { resumed_bytes: u64 },
-    InPart,
+    /// Why the rest could not be done.
+    InPart(Vec<Failure>),
 }
 
 thread_local! {
@@ -253,6 +276,7 @@ impl Play {
             ClientSide { machine, host: None, tree: Tree::default(), seen: 0, memory: Memory::default() }
         };
         let clients = (0..CLIENTS).map(|_| client_side(sim::add_machine(dice.chance(MILLION / 2)))).collect();
+        let hostile_machine = sim::add_machine(true);
         let mut contents = Contents::default();
         let outside = contents.of(&secret);
         Self {
@@ -261,6 +285,12 @@ impl Play {
             dice,
             server_machine,
             server: None,
+            bound: Bound::default(),
+            hostile_machine,
+            hostile: sim::start_process(hostile_machine),
+            peers: Vec::new(),
+            is_calm: false,
+            is_cut: None,
             is_durable: false,
             clients,
             contents,
@@ -285,13 +315,16 @@ impl Play {
         self.step = step;
         self.dice = Dice::new(mix(self.run.seed, step));
         sim::reseed(mix(!self.run.seed, step));
-        sim::note(format_args!("step {step}"));
+        self.is_calm = self.dice.chance(if self.held().is_some() { MILLION / 4 * 3 } else { MILLION / 4 });
+        self.is_cut = None;
+        sim::note(format_args!("step {step}{}", if self.is_calm { ", calm" } else { "" }));
         self.start_all()?;
         self.choose_faults();
         self.upheavals += u64::from(!self.are_disks_sound);
         if self.dice.chance(once_in(4)) {
             sim::race(self.server_machine, ROOT, FLIPPING, "../outside", once_in(20));
         }
+        self.let_in_hostile_peers();
         self.begin_tasks();
         self.light_fuses();
         let began = sim::now_ns();
@@ -336,10 +369,19 @@ impl Play {
             }
         }
         self.look_on(false)?;
+        if self.is_calm {
+            // Connections of old may be broken without their knowing.
+            for side in &mut self.clients {
+                if let Some(host) = side.host.take() {
+                    host.bury();
+                    side.tree.end_forsaken();
+                }
+            }
+        }
         for machine in self.machines() {
             sim::restore_power(machine);
             sim::collect(machine);
-            if self.dice.chance(once_in(16)) {
+            if !self.is_calm && self.dice.chance(once_in(16)) {
                 self.upheavals += 1;
                 sim::jump(machine);
             }
@@ -351,7 +393,7 @@ impl Play {
         for index in 0..self.clients.len() {
             self.tidy(index);
             if self.clients[index].host.is_none() {
-                let address = SocketAddr::new(sim::address(self.server_machine), PORT);
+                let address = self.server_address();
                 let threads = self.dice.between(1, 2) as usize;
                 match Host::open(self.clients[index].machine, address, threads) {
                     Ok(host) => self.clients[index].host = Some(host),
@@ -391,6 +433,7 @@ impl Play {
         match Host::serve(self.server_machine, config) {
             Ok(host) => {
                 sim::count("start of a server");
+                self.bound = Bound::of_started(host.shards());
                 self.server = Some(host);
                 Ok(())
             }
@@ -404,12 +447,37 @@ impl Play {
         std::iter::once(self.server_machine).chain(self.clients.iter().map(|it| it.machine)).collect()
     }
 
+    /// Has some peers connect that mean no good.
+    fn let_in_hostile_peers(&mut self) {
+        let latency_ms = *self.dice.one_of(&[0, 1, 20, 200]);
+        let split = *self.dice.one_of(&[0, MILLION / 10]);
+        sim::set_faults(self.hostile_machine, Faults { latency_ms, split, ..Faults::default() });
+        if self.dice.chance(MILLION / 2) {
+            return;
+        }
+        let address = self.server_address();
+        for _ in 0..self.dice.between(1, 4).min((PEERS_MAX - self.peers.len()) as u64) {
+            let dice = Dice::new(self.dice.number());
+            self.peers.extend(sim::run_as(self.hostile, || Peer::connect(address, dice)));
+        }
+    }
+
+    fn server_address(&self) -> SocketAddr {
+        SocketAddr::new(sim::address(self.server_machine), PORT)
+    }
+
     /// Chooses what goes wrong, and how often. In half of all cycles nothing does by itself.
     fn choose_faults(&mut self) {
         self.are_disks_sound = true;
         for machine in self.machines() {
             let dice = &mut self.dice;
             let mut faults = Faults { latency_ms: *dice.one_of(&[0, 1, 20, 200]), ..Faults::default() };
+            faults.short_write = *dice.one_of(&[0, 0, 0, MILLION / 4]);
+            if self.is_calm {
+                faults.split = *dice.one_of(&[0, 0, 0, MILLION / 10]);
+                sim::set_faults(machine, faults);
+                continue;
+            }
             if dice.chance(MILLION / 5) {
                 faults.split = *dice.one_of(&[0, MILLION / 10, MILLION]);
                 faults.stall = *dice.one_of(&[0, once_in(1000), once_in(100)]);
@@ -429,7 +497,6 @@ impl Play {
                 }
                 _ => {}
             }
-            faults.short_write = *dice.one_of(&[0, 0, 0, MILLION / 4]);
             let is_disk_sound = Faults { io_error: 0, no_space: 0, sync_failure: 0, ..faults } == faults;
             self.are_disks_sound &= is_disk_sound;
             sim::set_faults(machine, faults);
@@ -439,6 +506,14 @@ impl Play {
     /// Chooses who comes to an end, and after how many calls.
     fn light_fuses(&mut self) {
         let dice = &mut self.dice;
+        if self.is_calm {
+            let cut = self.is_cut.and_then(|client| self.clients.get(client)?.host.as_ref());
+            if let Some(host) = cut {
+                let most = 1 << dice.between(5, 10);
+                sim::light_fuse(host.process, dice.below(most), Crash::Kill);
+            }
+            return;
+        }
         let mut light = |host: &Option<Host>, times: u32| {
             let Some(host) = host else { return };
             if dice.chance(once_in(times)) {
@@ -456,6 +531,7 @@ impl Play {
     fn round(&mut self) -> Result<(), Violation> {
         sim::has_moved();
         sim::forget_alarms();
+        sim::run_as(self.hostile, || self.peers.retain_mut(Peer::take_turn));
         let mut turns: Vec<(usize, usize)> = Vec::new();
         turns.extend((0..self.server.as_ref().map_or(0, Host::shards)).map(|shard| (CLIENTS, shard)));
         for (index, side) in self.clients.iter().enumerate() {
@@ -497,6 +573,15 @@ impl Play {
             return self.broken(CODED, "panic".into());
         }
         self.bury_dead()?;
+        if let Some(server) = &self.server {
+            server.hear();
+            if let Err(message) = self.bound.check(server.connections()) {
+                return self.broken(BOUNDED, message);
+            }
+            if !self.peers.is_empty() {
+                sim::count("check of a server's memory beside hostile peers");
+            }
+        }
         let answers = std::mem::take(&mut *lock(&self.answers));
         // Before what is found is compared: what was acknowledged must be there.
         for (task, answer) in answers {
@@ -509,13 +594,26 @@ impl Play {
         let Some(task) = self.tasks.remove(&task) else { return Ok(()) };
         let is_done = matches!(answer, Ok(Done::Whole { .. }));
         sim::note(format_args!("answer: {answer:?}"));
-        if let Err(failure) = &answer {
+        let failures = match &answer {
+            Ok(Done::Whole { .. }) => &[],
+            Ok(Done::InPart(failures)) => &failures[..],
+            Err(failure) => std::slice::from_ref(failure),
+        };
+        for failure in failures {
             sim::count("failure with a code");
             if matches!(failure.code, ErrorCode::Internal | ErrorCode::Protocol | ErrorCode::Unknown(_)) {
                 return self.broken(CODED, format!("{failure:?}"));
             }
-        } else if is_done {
+            // Nothing has gone wrong but, perhaps, what hostile peers have brought about.
+            if self.is_calm && is_unserved(failure) {
+                return self.broken(BOUNDED, format!("{failure:?}"));
+            }
+        }
+        if is_done {
             sim::count("acknowledgement");
+        }
+        if self.is_calm && !self.peers.is_empty() {
+            sim::count("service beside hostile peers");
         }
         for attempt in &task.attempts {
             if is_done { self.tree.acknowledge(*attempt) } else { self.tree.forsake(*attempt) }
@@ -568,6 +666,7 @@ impl Play {
     fn bury_dead(&mut self) -> Result<(), Violation> {
         if let Some(server) = self.server.take_if(|server| !sim::is_alive(server.process)) {
             server.bury();
+            self.peers.clear();
             self.tree.end_forsaken();
             self.removals.clear();
             self.seen = 0;
@@ -602,12 +701,12 @@ impl Play {
     }
 
     fn look_at_server(&mut self) -> Sight {
-        Sight::of(self.server_machine, ROOT, FLIPPING, &mut self.contents, &mut self.memory)
+        Sight::of(self.server_machine, ROOT, &OTHERS, &mut self.contents, &mut self.memory)
     }
 
     fn look_at_client(&mut self, index: usize) -> Sight {
         let ClientSide { machine, memory, .. } = &mut self.clients[index];
-        Sight::of(*machine, DESTINATIONS, FLIPPING, &mut self.contents, memory)
+        Sight::of(*machine, DESTINATIONS, &[], &mut self.contents, memory)
     }
 
     /// The server's machine has lost its power.
@@ -630,7 +729,7 @@ impl Play {
                 return self.broken(promise, format!("on the server: {message}"));
             }
             let (machine, contents) = (self.server_machine, &mut self.contents);
-            let outside = Sight::of(machine, OUTSIDE, FLIPPING, contents, &mut Memory::default());
+            let outside = Sight::of(machine, OUTSIDE, &[], contents, &mut Memory::default());
             let is_untouched = outside.files.len() == 1
                 && outside.hidden.is_empty()
                 && outside.files.get(SECRET) == Some(&self.outside);
@@ -667,7 +766,7 @@ impl Play {
             sim::set_faults(machine, Faults::default());
         }
         if let Some(server) = &self.server {
-            match self.dice.below(4) {
+            match self.dice.below(if self.is_calm { 3 } else { 4 }) {
                 0 => server.stop(true),
                 1 => server.stop(false),
                 2 => sim::crash(server.process, Crash::Kill),
@@ -677,6 +776,7 @@ impl Play {
                 self.calm_down()?;
                 if let Some(server) = self.server.take() {
                     server.bury();
+                    self.peers.clear();
                     self.tree.end_forsaken();
                     self.removals.clear();
                 }
@@ -714,6 +814,7 @@ impl Play {
 
     /// Everything is let go of.
     fn end(mut self) {
+        self.peers.clear();
         let hosts = self.clients.iter_mut().filter_map(|side| side.host.take());
         for host in self.server.take().into_iter().chain(hosts) {
             sim::crash(host.process, Crash::Kill);
@@ -734,11 +835,17 @@ fn mix(seed: u64, number: u64) -> u64 {
     dice.number()
 }
 
+/// Whether it says that somebody was not served, though nothing was wrong with what was asked for.
+fn is_unserved(failure: &Failure) -> bool {
+    use ErrorCode::{Busy, ConnectionLost, ConnectionRefused, ShuttingDown, Timeout};
+    matches!(failure.code, Busy | ConnectionLost | ConnectionRefused | ShuttingDown | Timeout)
+}
+
 /// What a task that is to be done as a whole came to.
 pub(crate) fn whole(result: Result<Receipt, Failure>) -> Result<Done, Failure> {
-    result.map(|Receipt { failed, resumed_bytes, .. }| match failed {
+    result.map(|Receipt { failed, failures, resumed_bytes, .. }| match failed {
         0 => Done::Whole { resumed_bytes },
-        _ => Done::InPart,
+        _ => Done::InPart(failures.into_iter().map(|file| file.failure).collect()),
     })
 }
 

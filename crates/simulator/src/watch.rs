@@ -25,11 +25,11 @@ pub(crate) struct Sight {
 pub(crate) struct Memory(BTreeMap<(u64, u64), VersionId>);
 
 impl Sight {
-    /// Looks at what is beneath `path`, but not at what is beneath `except`.
+    /// Looks at what is beneath `path`, but not at what is beneath those directories that are `others`.
     pub(crate) fn of(
         machine: MachineId,
         path: &str,
-        except: &str,
+        others: &[&str],
         contents: &mut Contents,
         memory: &mut Memory,
     ) -> Self {
@@ -39,7 +39,7 @@ impl Sight {
             let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
             if name.starts_with(HIDDEN) {
                 sight.hidden.insert(path.to_owned());
-            } else if kind == Kind::File && !path.strip_prefix(except).is_some_and(|it| it.starts_with('/')) {
+            } else if kind == Kind::File && !others.iter().any(|other| is_within(path, other)) {
                 let version = memory.0.get(&stamp).copied().unwrap_or_else(|| contents.of(bytes));
                 remembered.insert(stamp, version);
                 sight.files.insert(path.to_owned(), version);
@@ -57,4 +57,8 @@ impl Sight {
         };
         self.hidden.iter().find(is_alone)
     }
+}
+
+fn is_within(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
 }

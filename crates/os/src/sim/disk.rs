@@ -17,6 +17,8 @@ pub(crate) type Ino = u64;
 pub(crate) const ROOT: Ino = 1;
 
 const PAGE_BYTES: usize = 4096;
+/// The largest file of this world, as everything in it is kept in memory: more than a thousandth of what peers announce.
+const FILE_BYTES_MAX: usize = 32 << 20;
 /// What a disk writes as a whole.
 const SECTOR_BYTES: usize = 512;
 
@@ -199,13 +201,13 @@ impl Disk {
     }
 
     pub(crate) fn write(&mut self, ino: Ino, bytes: &[u8], at: usize, now: Timestamp) -> Result<(), Errno> {
+        let end = at.checked_add(bytes.len()).filter(|end| *end <= FILE_BYTES_MAX).ok_or(libc::EFBIG)?;
         let inode = self.inode_mut(ino)?;
         (inode.mtime, inode.ctime) = (now, now);
         let has_a_name = inode.links > 0;
         let stamp = self.new_stamp();
         let content = self.content(ino)?;
         content.stamp = stamp;
-        let end = at + bytes.len();
         if content.bytes.len() < end {
             content.bytes.resize(end, 0);
             content.is_resized = true;
@@ -217,6 +219,9 @@ impl Disk {
     }
 
     pub(crate) fn set_len(&mut self, ino: Ino, len: usize, now: Timestamp) -> Result<(), Errno> {
+        if len > FILE_BYTES_MAX {
+            return Err(libc::EFBIG);
+        }
         let inode = self.inode_mut(ino)?;
         (inode.mtime, inode.ctime) = (now, now);
         let has_a_name = inode.links > 0;
