@@ -13,6 +13,7 @@ mod hostile;
 mod model;
 mod plan;
 mod run;
+mod streams;
 mod watch;
 
 pub use run::{Outcome, PROMISES, Run, Violation, run};

@@ -75,6 +75,11 @@ impl Tree {
         });
     }
 
+    /// What it is to bring about was there, or most of it: nobody has synced that.
+    pub(crate) fn leave_unsynced(&mut self, id: AttemptId) {
+        self.change(id, |attempt, _| attempt.is_durable = false);
+    }
+
     /// It failed, or was given up; nobody knows what it will have done.
     pub(crate) fn forsake(&mut self, id: AttemptId) {
         self.change(id, |attempt, _| attempt.course = Course::Forsaken);
@@ -209,11 +214,14 @@ fn state_of(version: Option<&VersionId>) -> State {
 
 /// What was found, and how it differs from what it might have been.
 fn explain(found: State, states: &[State], contents: &Contents) -> String {
-    let State::File(version) = found else { return describe(found, contents) };
-    let bytes = contents.bytes(version);
+    let State::File(found_version) = found else { return describe(found, contents) };
+    let bytes = contents.bytes(found_version);
     for state in states {
         let State::File(version) = state else { continue };
         let wanted = contents.bytes(*version);
+        if wanted == bytes {
+            return format!("its bytes with {:?}", contents.kept(found_version));
+        }
         if wanted.len() == bytes.len() {
             let differing = bytes.iter().zip(wanted.iter()).filter(|(a, b)| a != b).count();
             let first = bytes.iter().zip(wanted.iter()).position(|(a, b)| a != b);
@@ -226,6 +234,8 @@ fn explain(found: State, states: &[State], contents: &Contents) -> String {
 fn describe(state: State, contents: &Contents) -> String {
     match state {
         State::Absent => "nothing".into(),
-        State::File(version) => format!("{version:?} of {} bytes", contents.bytes(version).len()),
+        State::File(version) => {
+            format!("{version:?} of {} bytes, {:?}", contents.bytes(version).len(), contents.kept(version))
+        }
     }
 }

@@ -14,11 +14,12 @@ use xferd_server::Config;
 use xferd_wire::ErrorCode;
 
 use crate::bound::Bound;
-use crate::contents::{Contents, VersionId};
+use crate::contents::{Contents, Kept, VersionId};
 use crate::host::Host;
 use crate::hostile::{HOSTILE, Peer};
 use crate::model::{AttemptId, State, Tree};
-use crate::plan::Unfinished;
+use crate::plan::{Pushed, Unfinished};
+use crate::streams::Stream;
 use crate::watch::{Memory, Sight};
 
 /// What is played.
@@ -65,7 +66,7 @@ pub struct Outcome {
 pub const PROMISES: [(&str, &[&str]); 7] = [
     (
         "acknowledged is present, whole and equal; a name is absent, old or complete",
-        &["check of a server's tree", "check of a client's tree"],
+        &["check of a server's tree", "check of a client's tree", "check of what was read"],
     ),
     ("nothing outside is read or changed", &["check of a server's tree"]),
     (
@@ -79,7 +80,7 @@ pub const PROMISES: [(&str, &[&str]); 7] = [
 ];
 
 /// What happens without being anybody's fault.
-const NO_FAULTS: [&str; 1] = ["start of a server"];
+const NO_FAULTS: [&str; 2] = ["start of a server", "file left out"];
 
 pub(crate) const PRESENT: &str =
     "1 and 2: what is acknowledged is present, and a name is absent, old or complete";
@@ -120,7 +121,7 @@ const CALM_NS: u64 = 3_000_000_000;
 /// A world and all that is known of it from outside.
 pub(crate) struct Play {
     run: Run,
-    step: u64,
+    pub(crate) step: u64,
     /// For what is planned; what happens is up to the dice of the world.
     pub(crate) dice: Dice,
     server_machine: MachineId,
@@ -151,7 +152,10 @@ pub(crate) struct Play {
     /// How many changes of each place have begun.
     pub(crate) begun: BTreeMap<String, u64>,
     /// What is written to which source, after so many rounds.
-    pub(crate) edits: Vec<(u64, MachineId, String, Vec<u8>)>,
+    pub(crate) edits: Vec<(u64, MachineId, String, VersionId)>,
+    /// What was pushed, and may be compared with what is there.
+    pub(crate) pushed: Vec<Pushed>,
+    pub(crate) streams: Vec<Stream>,
     seen: u64,
     memory: Memory,
     outside: VersionId,
@@ -177,6 +181,10 @@ pub(crate) struct Task {
     pub(crate) rename: Option<(AttemptId, String)>,
     /// What it removes with all there is.
     pub(crate) removal: Option<String>,
+    /// What may be read, from which place of the server, and which part of it.
+    pub(crate) reading: Option<Reading>,
+    /// It compares with what is there, and may give that those attributes.
+    pub(crate) comparing: Option<Comparing>,
     /// How far it has come.
     pub(crate) job: Option<Arc<Job>>,
     pub(crate) unfinished: Option<Unfinished>,
@@ -191,11 +199,24 @@ impl Task {
             pull: None,
             rename: None,
             removal: None,
+            reading: None,
+            comparing: None,
             job: None,
             unfinished: None,
         }
     }
 }
+
+/// What somebody reads.
+pub(crate) struct Reading {
+    pub(crate) from: String,
+    pub(crate) range: (u64, Option<u64>),
+    /// Any of them.
+    pub(crate) states: Vec<State>,
+}
+
+/// Files that are pushed if others are there: attempts, their places, and the attributes that they shall have.
+pub(crate) type Comparing = Vec<(AttemptId, String, Kept)>;
 
 /// What clients have answered: the number of a task, and whether it is as it was asked for.
 pub(crate) type Answers = Arc<Mutex<Vec<(u64, Result<Done, Failure>)>>>;
@@ -203,9 +224,21 @@ pub(crate) type Answers = Arc<Mutex<Vec<(u64, Result<Done, Failure>)>>>;
 /// How a task was done.
 #[derive(Debug, Clone)]
 pub(crate) enum Done {
-    Whole { resumed_bytes: u64 },
+    Whole {
+        resumed_bytes: u64,
+        /// Something was there already.
+        is_partly_there: bool,
+    },
     /// Why the rest could not be done.
     InPart(Vec<Failure>),
+    Read(Vec<u8>),
+}
+
+impl Done {
+    /// As it was asked for.
+    pub(crate) fn whole() -> Self {
+        Self::Whole { resumed_bytes: 0, is_partly_there: false }
+    }
 }
 
 thread_local! {
@@ -278,7 +311,8 @@ impl Play {
         let clients = (0..CLIENTS).map(|_| client_side(sim::add_machine(dice.chance(MILLION / 2)))).collect();
         let hostile_machine = sim::add_machine(true);
         let mut contents = Contents::default();
-        let outside = contents.of(&secret);
+        let outside = Sight::of(server_machine, OUTSIDE, &[], &mut contents, &mut Memory::default());
+        let outside = outside.files.get(SECRET).copied().expect("it was put there just now");
         Self {
             run,
             step: 0,
@@ -304,6 +338,8 @@ impl Play {
             are_disks_sound: true,
             begun: BTreeMap::new(),
             edits: Vec::new(),
+            pushed: Vec::new(),
+            streams: Vec::new(),
             seen: 0,
             memory: Memory::default(),
             outside,
@@ -336,10 +372,12 @@ impl Play {
         while !self.tasks.is_empty() {
             self.round()?;
             rounds += 1;
-            self.edits.retain(|(after, machine, source, bytes)| {
+            self.edits.retain(|(after, machine, source, version)| {
                 let is_due = *after <= rounds;
                 if is_due {
-                    sim::overwrite(*machine, source, bytes);
+                    let Kept { mode, mtime } = self.contents.kept(*version);
+                    sim::overwrite(*machine, source, &self.contents.bytes(*version));
+                    sim::set_attributes(*machine, source, mode, mtime);
                     sim::count("edit of a source");
                 }
                 !is_due
@@ -416,6 +454,7 @@ impl Play {
         sim::take_away(side.machine, SOURCES);
         sim::put(side.machine, &format!("{SOURCES}/here"), Node::Directory);
         self.unfinished.retain(|unfinished| unfinished.client != index);
+        self.pushed.retain(|pushed| pushed.client != index);
     }
 
     fn start_server(&mut self) -> Result<(), Violation> {
@@ -531,6 +570,7 @@ impl Play {
     fn round(&mut self) -> Result<(), Violation> {
         sim::has_moved();
         sim::forget_alarms();
+        self.stream_on();
         sim::run_as(self.hostile, || self.peers.retain_mut(Peer::take_turn));
         let mut turns: Vec<(usize, usize)> = Vec::new();
         turns.extend((0..self.server.as_ref().map_or(0, Host::shards)).map(|shard| (CLIENTS, shard)));
@@ -549,6 +589,26 @@ impl Play {
             sim::pass(100_000_000);
         }
         Ok(())
+    }
+
+    /// Whoever streams gives or takes a piece.
+    fn stream_on(&mut self) {
+        let Self { streams, tasks, clients, answers, .. } = self;
+        streams.retain_mut(|stream| {
+            let host = clients.get(stream.client).and_then(|side| side.host.as_ref());
+            let Some(host) = host.filter(|host| tasks.contains_key(&stream.task) && sim::is_alive(host.process))
+            else {
+                return false;
+            };
+            let mut dice = sim::dice(|dice| Dice::new(dice.number()));
+            if dice.chance(once_in(4)) {
+                return true;
+            }
+            let done = sim::run_as(host.process, || stream.go_on(&mut dice));
+            let goes_on = done.is_none();
+            lock(answers).extend(done.map(|done| (stream.task, done)));
+            goes_on
+        });
     }
 
     fn host_mut(&mut self, index: usize) -> Option<&mut Host> {
@@ -594,8 +654,11 @@ impl Play {
         let Some(task) = self.tasks.remove(&task) else { return Ok(()) };
         let is_done = matches!(answer, Ok(Done::Whole { .. }));
         sim::note(format_args!("answer: {answer:?}"));
+        if let (Ok(Done::Read(bytes)), Some(reading)) = (&answer, &task.reading) {
+            self.check_read(reading, bytes)?;
+        }
         let failures = match &answer {
-            Ok(Done::Whole { .. }) => &[],
+            Ok(Done::Whole { .. } | Done::Read(_)) => &[],
             Ok(Done::InPart(failures)) => &failures[..],
             Err(failure) => std::slice::from_ref(failure),
         };
@@ -615,6 +678,10 @@ impl Play {
         if self.is_calm && !self.peers.is_empty() {
             sim::count("service beside hostile peers");
         }
+        if matches!(answer, Ok(Done::Whole { is_partly_there: true, .. })) {
+            sim::count("file left out");
+            task.attempts.iter().for_each(|attempt| self.tree.leave_unsynced(*attempt));
+        }
         for attempt in &task.attempts {
             if is_done { self.tree.acknowledge(*attempt) } else { self.tree.forsake(*attempt) }
         }
@@ -622,7 +689,7 @@ impl Play {
             let tree = &mut self.clients[task.client].tree;
             if is_done { tree.acknowledge(attempt) } else { tree.forsake(attempt) }
         }
-        if let (Ok(Done::Whole { resumed_bytes }), Some(unfinished)) = (&answer, &task.unfinished) {
+        if let (Ok(Done::Whole { resumed_bytes, .. }), Some(unfinished)) = (&answer, &task.unfinished) {
             self.check_resumed(unfinished, *resumed_bytes)?;
         }
         if !is_done {
@@ -643,6 +710,25 @@ impl Play {
         let is_resumable = size > EXTENT_BYTES && bytes < size;
         unfinished.held.bytes = if is_resumable && self.is_undisturbed(&unfinished) { bytes } else { 0 };
         self.unfinished.push(unfinished);
+    }
+
+    /// What was read is what somebody has put there, or a part of it.
+    fn check_read(&self, reading: &Reading, bytes: &[u8]) -> Result<(), Violation> {
+        let Reading { from, range: (start, end), states } = reading;
+        let is_part = |state: &State| {
+            let State::File(version) = state else { return false };
+            let whole = self.contents.bytes(*version);
+            // Of what is past its end, a file has nothing.
+            let start = whole.len().min(*start as usize);
+            let end = end.map_or(whole.len(), |end| whole.len().min(end as usize));
+            whole.get(start..end).unwrap_or_default() == bytes
+        };
+        if !states.iter().any(is_part) {
+            let message = format!("{} bytes were read of {from} that nobody has put there", bytes.len());
+            return self.broken(PRESENT, message);
+        }
+        sim::count("check of what was read");
+        Ok(())
     }
 
     /// What was acknowledged of a file that was cut off is not sent again.
@@ -843,8 +929,8 @@ fn is_unserved(failure: &Failure) -> bool {
 
 /// What a task that is to be done as a whole came to.
 pub(crate) fn whole(result: Result<Receipt, Failure>) -> Result<Done, Failure> {
-    result.map(|Receipt { failed, failures, resumed_bytes, .. }| match failed {
-        0 => Done::Whole { resumed_bytes },
+    result.map(|Receipt { failed, failures, resumed_bytes, unchanged, .. }| match failed {
+        0 => Done::Whole { resumed_bytes, is_partly_there: unchanged > 0 },
         _ => Done::InPart(failures.into_iter().map(|file| file.failure).collect()),
     })
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xferd_os::Kind;
+use xferd_os::{Attributes, Kind};
 use xferd_os::sim::{self, MachineId};
 
-use crate::contents::{Contents, VersionId};
+use crate::contents::{Contents, Kept, VersionId};
 
 /// The names of unfinished files, and of their journals, begin like this.
 const HIDDEN: &str = ".xferd-";
@@ -22,7 +22,10 @@ pub(crate) struct Sight {
 
 /// Knows which version a file has whose bytes have not changed since it was last looked at.
 #[derive(Debug, Default)]
-pub(crate) struct Memory(BTreeMap<(u64, u64), VersionId>);
+pub(crate) struct Memory(BTreeMap<Look, VersionId>);
+
+/// Inode, bytes, mode and time of a file.
+type Look = (u64, u64, u32, i64, u32);
 
 impl Sight {
     /// Looks at what is beneath `path`, but not at what is beneath those directories that are `others`.
@@ -35,13 +38,16 @@ impl Sight {
     ) -> Self {
         let mut sight = Self::default();
         let mut remembered = BTreeMap::new();
-        sim::look(machine, path, |path, kind, bytes, stamp| {
+        sim::look(machine, path, |path, attributes, bytes, stamp| {
+            let &Attributes { kind, inode, mode, mtime, .. } = attributes;
             let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
             if name.starts_with(HIDDEN) {
                 sight.hidden.insert(path.to_owned());
             } else if kind == Kind::File && !others.iter().any(|other| is_within(path, other)) {
-                let version = memory.0.get(&stamp).copied().unwrap_or_else(|| contents.of(bytes));
-                remembered.insert(stamp, version);
+                let look = (inode, stamp, mode, mtime.seconds, mtime.nanoseconds);
+                let known = memory.0.get(&look).copied();
+                let version = known.unwrap_or_else(|| contents.of(bytes, Kept { mode, mtime }));
+                remembered.insert(look, version);
                 sight.files.insert(path.to_owned(), version);
             }
         });

@@ -43,6 +43,8 @@ struct Inode {
     node: Node,
     mode: u32,
     mtime: Timestamp,
+    /// Both as they would be after a power loss.
+    stable: (u32, Timestamp),
     ctime: Timestamp,
     links: u64,
     opened: u64,
@@ -109,7 +111,8 @@ impl Disk {
         };
         let ino = self.next;
         self.next += 1;
-        let inode = Inode { node, mode, mtime: now, ctime: now, links: 0, opened: 0, locked: None };
+        let stable = (mode, now);
+        let inode = Inode { node, mode, mtime: now, stable, ctime: now, links: 0, opened: 0, locked: None };
         self.inodes.insert(ino, inode);
         ino
     }
@@ -189,6 +192,8 @@ impl Disk {
         inode.mode = mode.unwrap_or(inode.mode);
         inode.mtime = mtime.unwrap_or(inode.mtime);
         inode.ctime = now;
+        let has_a_name = inode.links > 0;
+        self.changes += u64::from(has_a_name);
         Ok(())
     }
 
@@ -241,10 +246,10 @@ impl Disk {
     }
 
     /// A number that is another one whenever the bytes of a file are.
-    pub(crate) fn stamp(&self, ino: Ino) -> (Ino, u64) {
+    pub(crate) fn stamp(&self, ino: Ino) -> u64 {
         match self.inodes.get(&ino) {
-            Some(Inode { node: Node::File(content), .. }) => (ino, content.stamp),
-            _ => (ino, 0),
+            Some(Inode { node: Node::File(content), .. }) => content.stamp,
+            _ => 0,
         }
     }
 
@@ -323,6 +328,13 @@ impl Disk {
         Ok(())
     }
 
+    /// Brings its mode and its time to the disk.
+    pub(crate) fn sync_attributes(&mut self, ino: Ino) -> Result<(), Errno> {
+        let inode = self.inode_mut(ino)?;
+        inode.stable = (inode.mode, inode.mtime);
+        Ok(())
+    }
+
     /// Fails to: some of it may be on the disk, and the rest is not tried again, whoever asks (fsync(2), "fsyncgate").
     pub(crate) fn fail_to_sync_file(&mut self, ino: Ino, dice: &mut Dice) -> Result<(), Errno> {
         let Content { bytes, stable, dirty, is_resized, .. } = self.content(ino)?;
@@ -391,6 +403,12 @@ impl Disk {
             inode.links = 0;
             inode.opened = 0;
             inode.locked = None;
+            if dice.chance(kept) {
+                inode.stable = (inode.mode, inode.mtime);
+            } else if inode.stable != (inode.mode, inode.mtime) {
+                lost.attributes += 1;
+                (inode.mode, inode.mtime) = inode.stable;
+            }
             match &mut inode.node {
                 Node::File(content) => {
                     self.stamps += 1;
@@ -470,6 +488,7 @@ pub(crate) struct Lost {
     pub(crate) names: u64,
     pub(crate) pages: u64,
     pub(crate) torn: u64,
+    pub(crate) attributes: u64,
 }
 
 /// Copies what both have of `[start, end)`.
