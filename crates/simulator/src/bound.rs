@@ -65,3 +65,55 @@ impl Bound {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use xferd_os::sim::{self, ProcessId};
+
+    use super::*;
+
+    fn watched() -> ProcessId {
+        sim::begin(1);
+        let process = sim::start_process(sim::add_machine(true));
+        heap::watch(process);
+        process
+    }
+
+    #[test]
+    fn what_a_process_has_is_counted_until_somebody_gives_it_back() {
+        let process = watched();
+        let others: Vec<u8> = Vec::with_capacity(1000);
+        let its: Vec<u8> = sim::run_as(process, || {
+            drop(others);
+            // What the world keeps for it is not its own.
+            sim::note(format_args!("a happening"));
+            Vec::with_capacity(300)
+        });
+        assert_eq!((heap::held(), heap::peak()), (300, 300));
+        drop(its);
+        assert_eq!((heap::held(), heap::peak(), heap::peak()), (0, 300, 0));
+    }
+
+    #[test]
+    fn what_an_earlier_process_had_is_not_counted_when_it_goes() {
+        let process = watched();
+        let before: Vec<u8> = sim::run_as(process, || Vec::with_capacity(300));
+        let process = watched();
+        let now: Vec<u8> = sim::run_as(process, || Vec::with_capacity(10));
+        drop(before);
+        assert_eq!(heap::held(), 10);
+        drop(now);
+    }
+
+    #[test]
+    fn a_server_may_have_as_much_as_its_limits_say_and_no_byte_more() {
+        let process = watched();
+        let mut bound = Bound::of_started(1);
+        let room = (bound.fixed_bytes + 2 * CONNECTION_BYTES_MAX) as usize;
+        let most: Vec<u8> = sim::run_as(process, || Vec::with_capacity(room));
+        bound.check(2).unwrap();
+        let one_more: Vec<u8> = sim::run_as(process, || Vec::with_capacity(1));
+        assert!(bound.check(2).is_err());
+        drop((most, one_more));
+    }
+}

@@ -116,10 +116,15 @@ impl Tree {
         }
     }
 
+    /// Whether nobody is about to change what is at `path`.
+    pub(crate) fn is_still(&self, path: &str) -> bool {
+        let is_over = |attempt: &Attempt| attempt.ended.is_some();
+        self.places.get(path).is_none_or(|attempts| attempts.iter().all(is_over))
+    }
+
     /// The one state that `path` has, if that is certain and nobody is about to change it.
     pub(crate) fn certain(&self, path: &str) -> Option<State> {
-        let is_still = |attempt: &Attempt| attempt.ended.is_some();
-        if !self.places.get(path).is_none_or(|attempts| attempts.iter().all(is_still)) {
+        if !self.is_still(path) {
             return None;
         }
         match &*self.acceptable(path, false) {

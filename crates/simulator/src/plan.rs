@@ -38,6 +38,8 @@ pub(crate) struct Held {
     pub(crate) upheavals: u64,
     /// How many changes of the place had begun by then.
     pub(crate) begun: u64,
+    /// No other was under way by then: two pushes to one place take what is held from each other.
+    pub(crate) is_alone: bool,
 }
 
 impl Unfinished {
@@ -181,6 +183,7 @@ impl Play {
         let is_certain = push.held.bytes > 0 || self.is_cut.is_some();
         let resume = is_certain || self.dice.chance(MILLION / 2);
         let is_durable = durable || self.is_durable;
+        push.held.is_alone = self.tree.is_still(&place);
         let attempt = self.begin(&place, vec![State::File(version)], is_durable);
         (push.held.upheavals, push.held.begun) = (self.upheavals, self.begun(&place));
         let is_edited = !is_certain && self.dice.chance(once_in(16));
@@ -452,7 +455,7 @@ impl Play {
 
     /// Whether nothing has happened since that could take away what was held of it.
     pub(crate) fn is_undisturbed(&self, push: &Unfinished) -> bool {
-        push.held.upheavals == self.upheavals && push.held.begun == self.begun(&push.place)
+        push.held.is_alone && push.held.upheavals == self.upheavals && push.held.begun == self.begun(&push.place)
     }
 
     /// How many changes of a place have begun.

@@ -548,8 +548,8 @@ impl Play {
         if self.is_calm {
             let cut = self.is_cut.and_then(|client| self.clients.get(client)?.host.as_ref());
             if let Some(host) = cut {
-                let most = 1 << dice.between(5, 10);
-                sim::light_fuse(host.process, dice.below(most), Crash::Kill);
+                // Most often when some extents are acknowledged and others are not.
+                sim::light_fuse(host.process, dice.between(10, 150), Crash::Kill);
             }
             return;
         }
