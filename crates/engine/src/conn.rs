@@ -534,7 +534,10 @@ impl<S: Session> Conn<S> {
                 Effect::Receive { key, sink, offset, len, hasher } => {
                     debug_assert!(self.intake.is_none() && self.discard == 0, "one extent at a time");
                     self.brimming = false;
-                    let carry = Vec::with_capacity(if seeded!(AnnouncementAllocated) { len as usize } else { 0 });
+                    let mut carry = Vec::new();
+                    if seeded!(AnnouncementAllocated) {
+                        carry.reserve(usize::try_from(len).unwrap_or_default());
+                    }
                     let result = Ok(());
                     self.intake = Some(Intake { key, sink, offset, left: len, carry, hasher, result });
                 }

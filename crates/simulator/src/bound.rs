@@ -60,7 +60,9 @@ impl Bound {
         let bytes_max = self.fixed_bytes + connections as u64 * CONNECTION_BYTES_MAX;
         let bytes = heap::peak();
         if bytes > bytes_max {
-            return Err(format!("a server of {connections} connections has {bytes} bytes, and may have {bytes_max}"));
+            return Err(format!(
+                "a server of {connections} connections has {bytes} bytes, and may have {bytes_max}"
+            ));
         }
         Ok(())
     }

@@ -41,14 +41,8 @@ enum Habit {
     HalfClosing,
 }
 
-const HABITS: [Habit; 6] = [
-    Habit::Silent,
-    Habit::Dripping,
-    Habit::Announcing,
-    Habit::Raving,
-    Habit::CutOff,
-    Habit::HalfClosing,
-];
+const HABITS: [Habit; 6] =
+    [Habit::Silent, Habit::Dripping, Habit::Announcing, Habit::Raving, Habit::CutOff, Habit::HalfClosing];
 
 /// One of them. It is to be [had](Peer::take_turn) by its own process.
 pub(crate) struct Peer {

@@ -210,8 +210,9 @@ impl Play {
     /// Somebody writes to a source, some time before it is opened, while it is sent, or after that.
     fn edit(&mut self, client: usize, source: &str, attempt: AttemptId, place: &str, version: VersionId) {
         let size = self.contents.bytes(version).len();
-        let edited = self.make_version(size);
-        let edited = self.contents.with(edited, Kept { mode: self.contents.kept(version).mode, ..self.contents.kept(edited) });
+        let fresh = self.make_version(size);
+        let kept = Kept { mode: self.contents.kept(version).mode, ..self.contents.kept(fresh) };
+        let edited = self.contents.with(fresh, kept);
         self.pushed.retain(|pushed| pushed.source != source);
         self.tree.widen(attempt, State::File(edited));
         self.widen(place, State::File(edited));
@@ -332,13 +333,16 @@ impl Play {
         sim::note(format_args!("client {client} reads {range:?} of {from}"));
         let remote = path(&from);
         let reading = Some(Reading { from, range, states });
-        self.stream(Task { reading, ..Task::new(client) }, |id, it| Stream::read(id, client, it, remote, range));
+        self.stream(Task { reading, ..Task::new(client) }, |id, it| {
+            Stream::read(id, client, it, remote, range)
+        });
     }
 
     /// Has a client begin a stream.
     fn stream(&mut self, task: Task, begin: impl FnOnce(u64, &Client) -> Stream) {
         let id = self.number();
-        let host = self.clients[task.client].host.as_ref().expect("clients were started before they are asked");
+        let host =
+            self.clients[task.client].host.as_ref().expect("clients were started before they are asked");
         if let Some(stream) = host.ask(|client| begin(id, client)) {
             self.streams.push(stream);
             self.tasks.insert(id, task);
@@ -455,7 +459,9 @@ impl Play {
 
     /// Whether nothing has happened since that could take away what was held of it.
     pub(crate) fn is_undisturbed(&self, push: &Unfinished) -> bool {
-        push.held.is_alone && push.held.upheavals == self.upheavals && push.held.begun == self.begun(&push.place)
+        push.held.is_alone
+            && push.held.upheavals == self.upheavals
+            && push.held.begun == self.begun(&push.place)
     }
 
     /// How many changes of a place have begun.
@@ -524,13 +530,10 @@ impl Play {
         removal: Option<String>,
         question: Frame,
     ) {
-        self.ask(
-            Task { attempts, rename, removal, ..Task::new(client) },
-            |client, answer| {
-                client.ask(question, |result| answer(result.map(|_| Done::whole())));
-                Ok(None)
-            },
-        );
+        self.ask(Task { attempts, rename, removal, ..Task::new(client) }, |client, answer| {
+            client.ask(question, |result| answer(result.map(|_| Done::whole())));
+            Ok(None)
+        });
     }
 
     /// Has a client begin a task. One that it does not take on has no effect.

@@ -87,7 +87,8 @@ pub(crate) const PRESENT: &str =
 const AFTER_POWER_LOSS: &str =
     "1 and 2: what was durable is present after a power loss, and nothing is partial";
 const CONFINED: &str = "3: nothing outside the root is read or changed";
-const BOUNDED: &str = "4: memory is bounded by limits, and a slow, dead or hostile peer keeps nobody from being served";
+const BOUNDED: &str =
+    "4: memory is bounded by limits, and a slow, dead or hostile peer keeps nobody from being served";
 const SWEPT: &str = "5: a restart finds its journals and cleans what nobody will resume";
 const CODED: &str = "6: every failure has a code, and nothing panics";
 
@@ -596,7 +597,8 @@ impl Play {
         let Self { streams, tasks, clients, answers, .. } = self;
         streams.retain_mut(|stream| {
             let host = clients.get(stream.client).and_then(|side| side.host.as_ref());
-            let Some(host) = host.filter(|host| tasks.contains_key(&stream.task) && sim::is_alive(host.process))
+            let Some(host) =
+                host.filter(|host| tasks.contains_key(&stream.task) && sim::is_alive(host.process))
             else {
                 return false;
             };

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xferd_os::{Attributes, Kind};
 use xferd_os::sim::{self, MachineId};
+use xferd_os::{Attributes, Kind};
 
 use crate::contents::{Contents, Kept, VersionId};
 
