@@ -76,7 +76,9 @@ impl Play {
                 let push = self.unfinished.remove(held);
                 return self.push_from(push);
             }
-            None if self.is_calm && self.dice.chance(MILLION / 2) => return self.push_to_be_cut(),
+            None if self.dice.chance(once_in(if self.is_calm { 2 } else { 8 })) => {
+                return self.push_to_be_cut();
+            }
             _ if !self.unfinished.is_empty() && self.dice.chance(MILLION / 2) => self.go_on(0),
             _ => {}
         }
@@ -103,7 +105,7 @@ impl Play {
         self.unfinished.iter().position(|push| push.held.bytes > 0 && self.is_undisturbed(push))
     }
 
-    /// Pushes a file that can be resumed, from a client that will be killed meanwhile, and nothing else.
+    /// Pushes a file that can be resumed, and nothing else; it will be cut off meanwhile.
     fn push_to_be_cut(&mut self) {
         let client = self.dice.below(self.clients.len() as u64) as usize;
         self.is_cut = Some(client);

@@ -135,7 +135,8 @@ pub(crate) struct Play {
     peers: Vec<Peer>,
     /// Nothing goes wrong by itself in this cycle, and the server comes to no end before it is over.
     pub(crate) is_calm: bool,
-    /// The client that is to be killed in a cycle that is calm otherwise.
+    /// The client that pushes what is to be cut off: by its being killed if the cycle is calm, by a power loss of the server's
+    /// machine if not.
     pub(crate) is_cut: Option<usize>,
     pub(crate) is_durable: bool,
     pub(crate) clients: Vec<ClientSide>,
@@ -492,11 +493,11 @@ impl Play {
         let latency_ms = *self.dice.one_of(&[0, 1, 20, 200]);
         let split = *self.dice.one_of(&[0, MILLION / 10]);
         sim::set_faults(self.hostile_machine, Faults { latency_ms, split, ..Faults::default() });
-        if self.dice.chance(MILLION / 2) {
+        if !self.dice.chance(once_in(3)) {
             return;
         }
         let address = self.server_address();
-        for _ in 0..self.dice.between(1, 4).min((PEERS_MAX - self.peers.len()) as u64) {
+        for _ in 0..self.dice.between(1, 3).min((PEERS_MAX - self.peers.len()) as u64) {
             let dice = Dice::new(self.dice.number());
             self.peers.extend(sim::run_as(self.hostile, || Peer::connect(address, dice)));
         }
@@ -554,6 +555,9 @@ impl Play {
             }
             return;
         }
+        if let (Some(_), Some(server)) = (self.is_cut, &self.server) {
+            return sim::light_fuse(server.process, dice.between(20, 400), Crash::PowerLoss);
+        }
         let mut light = |host: &Option<Host>, times: u32| {
             let Some(host) = host else { return };
             if dice.chance(once_in(times)) {
@@ -572,6 +576,7 @@ impl Play {
         sim::has_moved();
         sim::forget_alarms();
         self.stream_on();
+        self.server.iter().for_each(Host::hear);
         sim::run_as(self.hostile, || self.peers.retain_mut(Peer::take_turn));
         let mut turns: Vec<(usize, usize)> = Vec::new();
         turns.extend((0..self.server.as_ref().map_or(0, Host::shards)).map(|shard| (CLIENTS, shard)));
@@ -636,7 +641,6 @@ impl Play {
         }
         self.bury_dead()?;
         if let Some(server) = &self.server {
-            server.hear();
             if let Err(message) = self.bound.check(server.connections()) {
                 return self.broken(BOUNDED, message);
             }

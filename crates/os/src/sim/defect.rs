@@ -23,11 +23,13 @@ pub enum Defect {
     AnnouncementAllocated,
     /// What waits for a peer that does not read is not counted.
     AnswersUncounted,
+    /// A durable file is synced without its mode and its time.
+    AttributesUnsynced,
 }
 
 impl Defect {
     /// All there are.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AckBeforeSync,
         Self::RenameWithoutSync,
         Self::JournalBeforeData,
@@ -37,6 +39,7 @@ impl Defect {
         Self::FailedSyncForgotten,
         Self::AnnouncementAllocated,
         Self::AnswersUncounted,
+        Self::AttributesUnsynced,
     ];
 
     /// Its name on the command line.
@@ -51,6 +54,7 @@ impl Defect {
             Self::FailedSyncForgotten => "failed-sync-forgotten",
             Self::AnnouncementAllocated => "announcement-allocated",
             Self::AnswersUncounted => "answers-uncounted",
+            Self::AttributesUnsynced => "attributes-unsynced",
         }
     }
 }
