@@ -35,6 +35,11 @@ const steps = [
     count: countCargo,
   },
   {
+    name: 'the promises, in fresh simulated worlds for two minutes',
+    command: 'nice -n 19 npm run --silent simulate -- --seconds 120',
+    isBeside: true,
+  },
+  {
     name: 'the simulated world itself, by clippy',
     command: 'cargo clippy --locked -p xferd-simulator --all-targets --target-dir target/sim -- -D warnings',
     env: { RUSTFLAGS: '--cfg xferd_sim' },
@@ -51,7 +56,7 @@ const steps = [
   { command: 'npm run --silent lint' },
   { command: 'npm run --silent ava -- --tap', count: countTap },
   { command: 'node --test --test-reporter=tap bench/gate/gate.test.mjs', count: countTap },
-  { command: 'npm run --silent bench:check' },
+  { command: 'npm run --silent bench:check', isAlone: true },
 ]
 
 install()
@@ -59,15 +64,24 @@ installCounters()
 let passed = 0
 let failed = 0
 const results = []
-for (const { command, name = command, env, count, skip } of steps) {
-  const reason = typeof skip === 'function' ? await skip() : skip
-  if (reason) {
-    results.push(`skipped  ${name}: ${reason}`)
-    continue
-  }
-  console.log(`\n> ${name}`)
+/** Steps that take one thread, and go on beside those that follow. */
+const beside = []
+for (const step of steps) {
+  if (step.isAlone) await Promise.all(beside)
+  const reason = typeof step.skip === 'function' ? await step.skip() : step.skip
+  if (reason) results.push(`skipped  ${step.name ?? step.command}: ${reason}`)
+  else if (step.isBeside) beside.push(perform(step))
+  else await perform(step)
+}
+await Promise.all(beside)
+console.log(`\n${results.join('\n')}\n\n${passed} passed, ${failed} failed`)
+process.exitCode = failed === 0 ? 0 : 1
+
+async function perform({ command, name = command, env, count, isBeside }) {
+  console.log(`\n> ${name}${isBeside ? ', beside what follows' : ''}`)
   const startMs = performance.now()
-  const { ok, output } = await run(command, env)
+  const { ok, output } = await run(command, env, !isBeside)
+  if (isBeside) console.log(`\n> ${name}\n${output}`)
   const counts = count?.(output) ?? { passed: 0, failed: 0 }
   if (ok && counts.passed + counts.failed === 0) counts.passed = 1
   if (!ok && counts.failed === 0) counts.failed = 1
@@ -78,11 +92,9 @@ for (const { command, name = command, env, count, skip } of steps) {
     `${ok ? 'ok     ' : 'FAILED '}  ${name}: ${counts.passed} passed, ${counts.failed} failed (${seconds} s)`,
   )
 }
-console.log(`\n${results.join('\n')}\n\n${passed} passed, ${failed} failed`)
-process.exitCode = failed === 0 ? 0 : 1
 
-/** Runs a command of ours in a shell, showing what it prints, and returns that, too. */
-function run(command, env) {
+/** Runs a command of ours in a shell, and returns what it prints; shows it, too, or else returns its errors with it. */
+function run(command, env, isShown) {
   return new Promise((resolve) => {
     const child = spawn(command, {
       shell: true,
@@ -92,9 +104,10 @@ function run(command, env) {
     let output = ''
     child.stdout.on('data', (data) => {
       output += data
-      process.stdout.write(data)
+      if (isShown) process.stdout.write(data)
     })
-    child.stderr.pipe(process.stderr, { end: false })
+    if (isShown) child.stderr.pipe(process.stderr, { end: false })
+    else child.stderr.on('data', (data) => (output += data))
     child.on('close', (code) => resolve({ ok: code === 0, output }))
   })
 }

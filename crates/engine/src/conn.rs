@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use xferd_os::Sink;
+use xferd_os::{Sink, seeded};
 use xferd_reactor::{Carried, Driver, Op, PAGE_BYTES, PoolBuf, SockRef, Token};
 use xferd_store::Hasher;
 use xferd_wire::HEADER_BYTES;
@@ -534,7 +534,10 @@ impl<S: Session> Conn<S> {
                 Effect::Receive { key, sink, offset, len, hasher } => {
                     debug_assert!(self.intake.is_none() && self.discard == 0, "one extent at a time");
                     self.brimming = false;
-                    let carry = Vec::new();
+                    let mut carry = Vec::new();
+                    if seeded!(AnnouncementAllocated) {
+                        carry.reserve(usize::try_from(len).unwrap_or_default());
+                    }
                     let result = Ok(());
                     self.intake = Some(Intake { key, sink, offset, left: len, carry, hasher, result });
                 }

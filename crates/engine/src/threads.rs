@@ -73,6 +73,9 @@ pub trait Stepped {
 
     /// As [`Shard::finish`].
     fn finish(&mut self);
+
+    /// As [`Load::connections`](crate::Load::connections) of it.
+    fn connections(&self) -> usize;
 }
 
 #[cfg(xferd_sim)]
@@ -83,5 +86,9 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Stepped for Shard<S, D> {
 
     fn finish(&mut self) {
         Self::finish(self);
+    }
+
+    fn connections(&self) -> usize {
+        self.load().connections()
     }
 }

@@ -15,6 +15,7 @@ pub mod dir;
 mod disk;
 pub mod file;
 pub mod fs;
+pub mod heap;
 mod mapping;
 pub mod net;
 mod network;
@@ -34,7 +35,7 @@ pub use mapping::Mapping;
 pub use random::{Dice, MILLION};
 pub use world::{Crash, Faults, MachineId, ProcessId, once_in};
 
-use crate::attributes::Kind;
+use crate::attributes::{Attributes, Kind, Timestamp};
 use world::World;
 
 thread_local! {
@@ -43,7 +44,7 @@ thread_local! {
 
 /// Does something to the world of this thread.
 fn world<T>(act: impl FnOnce(&mut World) -> T) -> T {
-    WORLD.with_borrow_mut(act)
+    heap::charge(None, || WORLD.with_borrow_mut(act))
 }
 
 /// Begins a new world, in which everything follows from `seed`. Whatever the last one had must be gone.
@@ -69,7 +70,7 @@ pub fn start_process(machine: MachineId) -> ProcessId {
 /// Has `run` done by a process.
 pub fn run_as<T>(process: ProcessId, run: impl FnOnce() -> T) -> T {
     let before = world(|world| world.here.replace(process));
-    let done = run();
+    let done = heap::charge(Some(process), run);
     world(|world| world.here = before);
     done
 }
@@ -217,7 +218,7 @@ pub fn changes(machine: MachineId) -> u64 {
 
 /// Shows everything beneath the directory `path` to whoever stands outside of the world: its path from there, what it is,
 /// what is in it, and a number that is another one whenever that is.
-pub fn look(machine: MachineId, path: &str, mut show: impl FnMut(&str, Kind, &[u8], (u64, u64))) {
+pub fn look(machine: MachineId, path: &str, mut show: impl FnMut(&str, &Attributes, &[u8], u64)) {
     world(|world| {
         let disk = &world.machine(machine).disk;
         let Some(base) = find(disk, path) else { return };
@@ -227,16 +228,17 @@ pub fn look(machine: MachineId, path: &str, mut show: impl FnMut(&str, Kind, &[u
                 let Ok(ino) = disk.lookup(dir, &name) else { continue };
                 let separator = if here.is_empty() { "" } else { "/" };
                 let path = format!("{here}{separator}{}", name.to_string_lossy());
+                let Ok(attributes) = disk.attributes(ino) else { continue };
                 match kind {
                     Kind::Directory => {
-                        show(&path, kind, &[], (ino, 0));
+                        show(&path, &attributes, &[], 0);
                         ahead.push((path, ino));
                     }
                     Kind::Symlink => {
                         let target = disk.target(ino).unwrap_or(OsStr::new(""));
-                        show(&path, kind, target.as_encoded_bytes(), (ino, 0));
+                        show(&path, &attributes, target.as_encoded_bytes(), 0);
                     }
-                    _ => show(&path, kind, disk.bytes(ino).unwrap_or_default(), disk.stamp(ino)),
+                    _ => show(&path, &attributes, disk.bytes(ino).unwrap_or_default(), disk.stamp(ino)),
                 }
             }
         }
@@ -270,6 +272,19 @@ pub fn put(machine: MachineId, path: &str, node: Node) {
             let _ = disk.write(ino, &bytes, 0, now).and_then(|()| disk.sync_file(ino));
         }
         disk.sync_directory(dir);
+    });
+}
+
+/// Sets mode and modification time of what is at `path`, from outside of the world, and brings them to the disk.
+pub fn set_attributes(machine: MachineId, path: &str, mode: u32, mtime: Timestamp) {
+    world(|world| {
+        let now = world.time_of(machine);
+        world.now_ns += 1;
+        let disk = &mut world.machine(machine).disk;
+        if let Some(ino) = find(disk, path) {
+            let set = disk.set_attributes(ino, Some(mode), Some(mtime), now);
+            let _ = set.and_then(|()| disk.sync_attributes(ino));
+        }
     });
 }
 
@@ -319,7 +334,7 @@ pub fn take_away(machine: MachineId, path: &str) {
     });
 }
 
-fn add(disk: &mut Disk, dir: Ino, name: &str, new: New, now: crate::Timestamp) -> Ino {
+fn add(disk: &mut Disk, dir: Ino, name: &str, new: New, now: Timestamp) -> Ino {
     let ino = disk.make(new, 0o755, now);
     // A directory that was found.
     let _ = disk.change(Change(vec![(dir, name.into(), Some(ino))]), now);

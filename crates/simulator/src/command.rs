@@ -17,7 +17,8 @@ npm run simulate -- [options]
   --seconds T     play fresh seeds, 50 cycles each, for so long
   --defect NAME   have the code make a mistake, and see whether it is found within a minute:
                   ack-before-sync, rename-without-sync, journal-before-data, digest-not-checked,
-                  staging-left-behind, path-check-skipped, failed-sync-forgotten, or all
+                  staging-left-behind, path-check-skipped, failed-sync-forgotten,
+                  announcement-allocated, answers-uncounted, attributes-unsynced, or all
 
 Exits with 1 if a promise is broken, or if a mistake is not found.";
 

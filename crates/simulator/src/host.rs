@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use xferd_client::Client;
 use xferd_engine::{Failure, Stepped};
-use xferd_os::sim::{self, MachineId, ProcessId};
+use xferd_os::sim::{self, MachineId, ProcessId, heap};
 use xferd_server::Server;
 
 /// A process that runs.
@@ -27,6 +27,7 @@ impl Host {
     /// What it says to that.
     pub(crate) fn serve(machine: MachineId, config: xferd_server::Config) -> Result<Self, Failure> {
         let process = sim::start_process(machine);
+        heap::watch(process);
         let started = sim::run_as(process, || Server::start_stepped(config));
         match started {
             Ok((server, shards)) => Ok(Self { process, shards, program: Program::Server(server) }),
@@ -63,6 +64,18 @@ impl Host {
                 }
             }
         });
+    }
+
+    /// How many connections its shards have.
+    pub(crate) fn connections(&self) -> usize {
+        self.shards.iter().map(|shard| shard.connections()).sum()
+    }
+
+    /// Takes what a server tells of what happened, as whoever runs one does.
+    pub(crate) fn hear(&self) {
+        if let Program::Server(server) = &self.program {
+            server.happenings();
+        }
     }
 
     /// Removes what an earlier server left behind.

@@ -6,11 +6,18 @@
 #![forbid(unsafe_code)]
 #![cfg(xferd_sim)]
 
+mod bound;
 mod contents;
 mod host;
+mod hostile;
 mod model;
 mod plan;
 mod run;
+mod streams;
 mod watch;
 
 pub use run::{Outcome, PROMISES, Run, Violation, run};
+
+/// Counts what servers have.
+#[global_allocator]
+static ACCOUNTS: xferd_os::sim::heap::Accounts = xferd_os::sim::heap::Accounts;

@@ -75,6 +75,11 @@ impl Tree {
         });
     }
 
+    /// What it is to bring about was there, or most of it: nobody has synced that.
+    pub(crate) fn leave_unsynced(&mut self, id: AttemptId) {
+        self.change(id, |attempt, _| attempt.is_durable = false);
+    }
+
     /// It failed, or was given up; nobody knows what it will have done.
     pub(crate) fn forsake(&mut self, id: AttemptId) {
         self.change(id, |attempt, _| attempt.course = Course::Forsaken);
@@ -111,10 +116,15 @@ impl Tree {
         }
     }
 
+    /// Whether nobody is about to change what is at `path`.
+    pub(crate) fn is_still(&self, path: &str) -> bool {
+        let is_over = |attempt: &Attempt| attempt.ended.is_some();
+        self.places.get(path).is_none_or(|attempts| attempts.iter().all(is_over))
+    }
+
     /// The one state that `path` has, if that is certain and nobody is about to change it.
     pub(crate) fn certain(&self, path: &str) -> Option<State> {
-        let is_still = |attempt: &Attempt| attempt.ended.is_some();
-        if !self.places.get(path).is_none_or(|attempts| attempts.iter().all(is_still)) {
+        if !self.is_still(path) {
             return None;
         }
         match &*self.acceptable(path, false) {
@@ -209,11 +219,14 @@ fn state_of(version: Option<&VersionId>) -> State {
 
 /// What was found, and how it differs from what it might have been.
 fn explain(found: State, states: &[State], contents: &Contents) -> String {
-    let State::File(version) = found else { return describe(found, contents) };
-    let bytes = contents.bytes(version);
+    let State::File(found_version) = found else { return describe(found, contents) };
+    let bytes = contents.bytes(found_version);
     for state in states {
         let State::File(version) = state else { continue };
         let wanted = contents.bytes(*version);
+        if wanted == bytes {
+            return format!("its bytes with {:?}", contents.kept(found_version));
+        }
         if wanted.len() == bytes.len() {
             let differing = bytes.iter().zip(wanted.iter()).filter(|(a, b)| a != b).count();
             let first = bytes.iter().zip(wanted.iter()).position(|(a, b)| a != b);
@@ -226,6 +239,8 @@ fn explain(found: State, states: &[State], contents: &Contents) -> String {
 fn describe(state: State, contents: &Contents) -> String {
     match state {
         State::Absent => "nothing".into(),
-        State::File(version) => format!("{version:?} of {} bytes", contents.bytes(version).len()),
+        State::File(version) => {
+            format!("{version:?} of {} bytes, {:?}", contents.bytes(version).len(), contents.kept(version))
+        }
     }
 }

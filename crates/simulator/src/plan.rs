@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use xferd_client::{Client, Compare, Job, PullSpec, PushSpec, Selection, Sources};
-use xferd_engine::{Failure, lock};
+use xferd_client::{Client, Compare, Job, PullSpec, PushSpec, Selection, Sources, WriteSpec};
+use xferd_engine::{EXTENT_BYTES, Failure, lock};
 use xferd_os::sim::{self, MILLION, Node, once_in};
-use xferd_wire::{DigestAlgorithm, Frame, MakeDir, RemotePath, Remove, Rename};
+use xferd_wire::{DigestAlgorithm, Frame, MakeDir, Mtime, RemotePath, Remove, Rename};
 
-use crate::contents::{Contents, VersionId};
+use crate::contents::{Contents, Kept, VersionId};
 use crate::model::{AttemptId, State};
-use crate::run::{DESTINATIONS, Done, FLIPPING, LEAVING, Play, SOURCES, Task, file_states, whole};
+use crate::run::{DESTINATIONS, Done, FLIPPING, LEAVING, Play, Reading, SOURCES, Task, file_states, whole};
+use crate::streams::Stream;
 
 /// Places that files go to: few, so that clients meet there.
 const PLACES: [&str; 6] = ["a", "b", "d/a", "d/b", "d/e/a", "f/a"];
@@ -37,6 +38,8 @@ pub(crate) struct Held {
     pub(crate) upheavals: u64,
     /// How many changes of the place had begun by then.
     pub(crate) begun: u64,
+    /// No other was under way by then: two pushes to one place take what is held from each other.
+    pub(crate) is_alone: bool,
 }
 
 impl Unfinished {
@@ -49,22 +52,39 @@ impl Unfinished {
 /// Those that are remembered.
 const UNFINISHED_MAX: usize = 4;
 
+/// A file or a tree that was pushed.
+#[derive(Debug, Clone)]
+pub(crate) struct Pushed {
+    pub(crate) client: usize,
+    source: String,
+    place: String,
+    /// What is at which path beneath the source; at the empty one, if it is a file.
+    files: Vec<(String, VersionId)>,
+    /// When that was.
+    step: u64,
+}
+
+/// Those that are remembered.
+const PUSHED_MAX: usize = 6;
+
 impl Play {
     /// Asks for a few things at once.
     pub(crate) fn begin_tasks(&mut self) {
-        let held = self.unfinished.iter().position(|push| push.held.bytes > 0 && self.is_undisturbed(push));
-        match held {
+        match self.held() {
             // Alone, so that nothing takes away what is held.
-            Some(held) if self.dice.chance(MILLION * 3 / 4) => {
+            Some(held) if self.is_calm || self.dice.chance(MILLION * 3 / 4) => {
                 let push = self.unfinished.remove(held);
                 return self.push_from(push);
+            }
+            None if self.dice.chance(once_in(if self.is_calm { 2 } else { 8 })) => {
+                return self.push_to_be_cut();
             }
             _ if !self.unfinished.is_empty() && self.dice.chance(MILLION / 2) => self.go_on(0),
             _ => {}
         }
         for _ in 0..self.dice.between(1, 4) {
             let client = self.dice.below(self.clients.len() as u64) as usize;
-            match self.dice.below(16) {
+            match self.dice.below(22) {
                 0..=5 => self.push_file(client),
                 6..=7 => self.push_tree(client),
                 8..=9 => self.go_on(client),
@@ -72,9 +92,29 @@ impl Play {
                 12 => self.remove(client),
                 13 => self.rename(client),
                 14 => self.push_out(client),
-                _ => self.pull_out(client),
+                15 => self.pull_out(client),
+                16..=18 => self.push_again(),
+                19..=20 => self.write(client),
+                _ => self.read(client),
             }
         }
+    }
+
+    /// A push that was cut off and whose bytes must still be there.
+    pub(crate) fn held(&self) -> Option<usize> {
+        self.unfinished.iter().position(|push| push.held.bytes > 0 && self.is_undisturbed(push))
+    }
+
+    /// Pushes a file that can be resumed, and nothing else; it will be cut off meanwhile.
+    fn push_to_be_cut(&mut self) {
+        let client = self.dice.below(self.clients.len() as u64) as usize;
+        self.is_cut = Some(client);
+        let size = self.dice.between(3 * EXTENT_BYTES, 17 * EXTENT_BYTES);
+        let source = format!("{SOURCES}/{}", self.number());
+        let version = self.make_version(size as usize);
+        self.put_source(client, &source, version);
+        let place = (*self.dice.one_of(&PLACES)).to_owned();
+        self.push_from(Unfinished { client, source, place, version, held: Held::default() });
     }
 
     fn number(&mut self) -> u64 {
@@ -103,9 +143,22 @@ impl Play {
     fn make_source(&mut self, client: usize, path: &str) -> VersionId {
         let size = self.size();
         let version = self.make_version(size);
-        let bytes = self.contents.bytes(version).to_vec();
-        sim::put(self.clients[client].machine, path, Node::File(bytes));
+        self.put_source(client, path, version);
         version
+    }
+
+    fn put_source(&self, client: usize, path: &str, version: VersionId) {
+        let (machine, Kept { mode, mtime }) = (self.clients[client].machine, self.contents.kept(version));
+        sim::put(machine, path, Node::File(self.contents.bytes(version).to_vec()));
+        sim::set_attributes(machine, path, mode, mtime);
+    }
+
+    fn remember_pushed(&mut self, client: usize, source: &str, place: &str, files: Vec<(String, VersionId)>) {
+        // What it was before is nowhere any more.
+        self.pushed.retain(|pushed| pushed.client != client || pushed.source != source);
+        self.pushed.truncate(PUSHED_MAX - 1);
+        let (source, place) = (source.to_owned(), place.to_owned());
+        self.pushed.insert(0, Pushed { client, source, place, files, step: self.step });
     }
 
     fn push_file(&mut self, client: usize) {
@@ -129,13 +182,17 @@ impl Play {
             push.held.bytes = 0;
         }
         let durable = self.dice.chance(MILLION / 2);
-        let resume = push.held.bytes > 0 || self.dice.chance(MILLION / 2);
+        let is_certain = push.held.bytes > 0 || self.is_cut.is_some();
+        let resume = is_certain || self.dice.chance(MILLION / 2);
         let is_durable = durable || self.is_durable;
+        push.held.is_alone = self.tree.is_still(&place);
         let attempt = self.begin(&place, vec![State::File(version)], is_durable);
         (push.held.upheavals, push.held.begun) = (self.upheavals, self.begun(&place));
-        let is_edited = self.dice.chance(once_in(16));
+        let is_edited = !is_certain && self.dice.chance(once_in(16));
         if is_edited {
             self.edit(client, &source, attempt, &place, version);
+        } else {
+            self.remember_pushed(client, &source, &place, vec![(String::new(), version)]);
         }
         let digest = self.digest(resume);
         let mut spec = push_spec(&source, &place, digest, resume, durable);
@@ -155,11 +212,13 @@ impl Play {
     /// Somebody writes to a source, some time before it is opened, while it is sent, or after that.
     fn edit(&mut self, client: usize, source: &str, attempt: AttemptId, place: &str, version: VersionId) {
         let size = self.contents.bytes(version).len();
-        let edited = self.make_version(size);
-        let bytes = self.contents.bytes(edited).to_vec();
+        let fresh = self.make_version(size);
+        let kept = Kept { mode: self.contents.kept(version).mode, ..self.contents.kept(fresh) };
+        let edited = self.contents.with(fresh, kept);
+        self.pushed.retain(|pushed| pushed.source != source);
         self.tree.widen(attempt, State::File(edited));
         self.widen(place, State::File(edited));
-        self.edits.push((self.dice.below(300), self.clients[client].machine, source.to_owned(), bytes));
+        self.edits.push((self.dice.below(300), self.clients[client].machine, source.to_owned(), edited));
     }
 
     fn push_tree(&mut self, client: usize) {
@@ -169,11 +228,14 @@ impl Play {
         let durable = self.dice.chance(MILLION / 2);
         let is_durable = durable || self.is_durable;
         let mut attempts = Vec::new();
+        let mut files = Vec::new();
         for file in 0..self.dice.between(1, TREE_FILES) {
             let inner = if file % 3 == 2 { format!("in/{file}") } else { file.to_string() };
             let version = self.make_source(client, &format!("{source}/{inner}"));
             attempts.push(self.begin(&format!("{place}/{inner}"), vec![State::File(version)], is_durable));
+            files.push((format!("/{inner}"), version));
         }
+        self.remember_pushed(client, &source, &place, files);
         let resume = self.dice.chance(once_in(4));
         let mut spec = push_spec(&source, &place, self.digest(resume), resume, durable);
         spec.streams = self.dice.between(1, 3) as usize;
@@ -181,6 +243,112 @@ impl Play {
         self.ask(Task { attempts, ..Task::new(client) }, |client, answer| {
             client.push(spec, |result| answer(whole(result))).map(Some)
         });
+    }
+
+    /// Pushes once more what was pushed, as it was, with other attributes, or with some of it changed; what is there already is
+    /// left out, or is only told of.
+    fn push_again(&mut self) {
+        let before: Vec<_> = self.pushed.iter().filter(|pushed| pushed.step < self.step).cloned().collect();
+        if before.is_empty() {
+            return;
+        }
+        let Pushed { client, source, place, mut files, .. } = self.dice.one_of(&before).clone();
+        for (inner, version) in &mut files {
+            let seed = self.dice.number();
+            *version = match self.dice.below(8) {
+                0 => self.make_version(self.contents.bytes(*version).len()),
+                1 => self.contents.touch(*version, seed),
+                _ => continue,
+            };
+            self.put_source(client, &format!("{source}{inner}"), *version);
+        }
+        // Nobody goes on with what is another version by now.
+        self.unfinished.retain(|push| push.client != client || push.source != source);
+        let durable = self.dice.chance(MILLION / 2);
+        let digest = self.digest(false);
+        let mut spec = push_spec(&source, &place, digest, false, durable);
+        spec.compare = *self.dice.one_of(&[Compare::Times, Compare::Contents]);
+        spec.dry_run = self.dice.chance(once_in(6));
+        spec.streams = self.dice.between(1, 3) as usize;
+        sim::note(format_args!(
+            "client {client} pushes {source} to {place} again, by {:?}, dry run {}: {files:?}",
+            spec.compare, spec.dry_run
+        ));
+        let mut task = Task::new(client);
+        if !spec.dry_run {
+            let mut comparing = Vec::new();
+            for (inner, version) in &files {
+                let (place, kept) = (format!("{place}{inner}"), self.contents.kept(*version));
+                let mut states = vec![State::File(*version)];
+                for state in file_states(self.tree.acceptable(&place, false)) {
+                    states.extend(self.with(state, kept));
+                }
+                let attempt = self.begin(&place, states, durable || self.is_durable);
+                task.attempts.push(attempt);
+                comparing.push((attempt, place, kept));
+            }
+            task.comparing = Some(comparing);
+        }
+        self.remember_pushed(client, &source, &place, files);
+        self.ask(task, |client, answer| client.push(spec, |result| answer(whole(result))).map(Some));
+    }
+
+    /// What is in a place, with other attributes.
+    fn with(&mut self, state: State, kept: Kept) -> Option<State> {
+        match state {
+            State::Absent => None,
+            State::File(version) => Some(State::File(self.contents.with(version, kept))),
+        }
+    }
+
+    /// Writes a file piece by piece.
+    fn write(&mut self, client: usize) {
+        let place = (*self.dice.one_of(&PLACES)).to_owned();
+        let size = self.size();
+        let version = self.make_version(size);
+        let durable = self.dice.chance(MILLION / 2);
+        let attempt = self.begin(&place, vec![State::File(version)], durable || self.is_durable);
+        let Kept { mode, mtime } = self.contents.kept(version);
+        let mtime = Mtime { seconds: mtime.seconds, nanoseconds: mtime.nanoseconds };
+        let spec = WriteSpec { path: path(&place), mode, mtime, digest: self.digest(false), durable };
+        let bytes = self.contents.bytes(version);
+        sim::note(format_args!("client {client} writes {version:?} to {place}, durable {durable}"));
+        let mut dice = self.dice.clone();
+        self.stream(Task { attempts: vec![attempt], ..Task::new(client) }, |id, it| {
+            Stream::write(id, client, (it, spec), &bytes, &mut dice)
+        });
+        self.dice = dice;
+    }
+
+    /// Reads a file, or a part of it, piece by piece.
+    fn read(&mut self, client: usize) {
+        let paths: Vec<String> = self.tree.paths().cloned().collect();
+        if paths.is_empty() {
+            return;
+        }
+        let from = self.dice.one_of(&paths).clone();
+        let states = file_states(self.tree.acceptable(&from, false));
+        let range = match self.dice.below(3) {
+            0 => (self.dice.below(200), Some(self.dice.between(200, 20_000))),
+            _ => (0, None),
+        };
+        sim::note(format_args!("client {client} reads {range:?} of {from}"));
+        let remote = path(&from);
+        let reading = Some(Reading { from, range, states });
+        self.stream(Task { reading, ..Task::new(client) }, |id, it| {
+            Stream::read(id, client, it, remote, range)
+        });
+    }
+
+    /// Has a client begin a stream.
+    fn stream(&mut self, task: Task, begin: impl FnOnce(u64, &Client) -> Stream) {
+        let id = self.number();
+        let host =
+            self.clients[task.client].host.as_ref().expect("clients were started before they are asked");
+        if let Some(stream) = host.ask(|client| begin(id, client)) {
+            self.streams.push(stream);
+            self.tasks.insert(id, task);
+        }
     }
 
     fn pull(&mut self, client: usize) {
@@ -293,7 +461,9 @@ impl Play {
 
     /// Whether nothing has happened since that could take away what was held of it.
     pub(crate) fn is_undisturbed(&self, push: &Unfinished) -> bool {
-        push.held.upheavals == self.upheavals && push.held.begun == self.begun(&push.place)
+        push.held.is_alone
+            && push.held.upheavals == self.upheavals
+            && push.held.begun == self.begun(&push.place)
     }
 
     /// How many changes of a place have begun.
@@ -324,12 +494,27 @@ impl Play {
         }
     }
 
-    /// What is being taken from a place may be what has only just begun to get there.
+    /// What is being taken from a place may be what has only just begun to get there, and may get other attributes there.
     fn widen(&mut self, place: &str, state: State) {
-        if state == State::Absent {
-            return;
+        let State::File(version) = state else { return };
+        let contents = &mut self.contents;
+        let comparing = self.tasks.values().filter_map(|task| task.comparing.as_ref()).flatten();
+        let given: Vec<(AttemptId, State)> = comparing
+            .filter(|(_, to, _)| to == place)
+            .map(|(attempt, _, kept)| (*attempt, State::File(contents.with(version, *kept))))
+            .collect();
+        self.let_take(place, state);
+        for (attempt, state) in given {
+            self.tree.widen(attempt, state);
+            self.let_take(place, state);
         }
-        for task in self.tasks.values() {
+    }
+
+    fn let_take(&mut self, place: &str, state: State) {
+        for task in self.tasks.values_mut() {
+            if let Some(reading) = task.reading.as_mut().filter(|reading| reading.from == place) {
+                reading.states.push(state);
+            }
             if let Some((attempt, _)) = task.pull.as_ref().filter(|(_, from)| from == place) {
                 self.clients[task.client].tree.widen(*attempt, state);
             }
@@ -347,13 +532,10 @@ impl Play {
         removal: Option<String>,
         question: Frame,
     ) {
-        self.ask(
-            Task { client, attempts, pull: None, rename, removal, job: None, unfinished: None },
-            |client, answer| {
-                client.ask(question, |result| answer(result.map(|_| Done::Whole { resumed_bytes: 0 })));
-                Ok(None)
-            },
-        );
+        self.ask(Task { attempts, rename, removal, ..Task::new(client) }, |client, answer| {
+            client.ask(question, |result| answer(result.map(|_| Done::whole())));
+            Ok(None)
+        });
     }
 
     /// Has a client begin a task. One that it does not take on has no effect.

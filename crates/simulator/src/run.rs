@@ -9,14 +9,17 @@ use std::sync::{Arc, Mutex};
 
 use xferd_client::{Job, Receipt};
 use xferd_engine::{EXTENT_BYTES, Failure, lock};
-use xferd_os::sim::{self, Crash, Defect, Dice, Faults, MILLION, MachineId, Node, once_in};
+use xferd_os::sim::{self, Crash, Defect, Dice, Faults, MILLION, MachineId, Node, ProcessId, once_in};
 use xferd_server::Config;
 use xferd_wire::ErrorCode;
 
-use crate::contents::{Contents, VersionId};
+use crate::bound::Bound;
+use crate::contents::{Contents, Kept, VersionId};
 use crate::host::Host;
+use crate::hostile::{HOSTILE, Peer};
 use crate::model::{AttemptId, State, Tree};
-use crate::plan::Unfinished;
+use crate::plan::{Pushed, Unfinished};
+use crate::streams::Stream;
 use crate::watch::{Memory, Sight};
 
 /// What is played.
@@ -60,12 +63,16 @@ pub struct Outcome {
 }
 
 /// What is looked at, and the names under which that is counted.
-pub const PROMISES: [(&str, &[&str]); 6] = [
+pub const PROMISES: [(&str, &[&str]); 7] = [
     (
         "acknowledged is present, whole and equal; a name is absent, old or complete",
-        &["check of a server's tree", "check of a client's tree"],
+        &["check of a server's tree", "check of a client's tree", "check of what was read"],
     ),
     ("nothing outside is read or changed", &["check of a server's tree"]),
+    (
+        "memory is bounded, others are served",
+        &["check of a server's memory beside hostile peers", "service beside hostile peers"],
+    ),
     ("whatever is asked for comes to an end", &["acknowledgement", "failure with a code"]),
     ("a restart leaves nothing behind", &["check that nothing is left behind"]),
     ("what was held is gone on with", &["check that a file is gone on with"]),
@@ -73,14 +80,15 @@ pub const PROMISES: [(&str, &[&str]); 6] = [
 ];
 
 /// What happens without being anybody's fault.
-const NO_FAULTS: [&str; 1] = ["start of a server"];
+const NO_FAULTS: [&str; 2] = ["start of a server", "file left out"];
 
 pub(crate) const PRESENT: &str =
     "1 and 2: what is acknowledged is present, and a name is absent, old or complete";
 const AFTER_POWER_LOSS: &str =
     "1 and 2: what was durable is present after a power loss, and nothing is partial";
 const CONFINED: &str = "3: nothing outside the root is read or changed";
-const BOUNDED: &str = "4: a slow or dead peer costs a slot for a limited time";
+const BOUNDED: &str =
+    "4: memory is bounded by limits, and a slow, dead or hostile peer keeps nobody from being served";
 const SWEPT: &str = "5: a restart finds its journals and cleans what nobody will resume";
 const CODED: &str = "6: every failure has a code, and nothing panics";
 
@@ -97,7 +105,13 @@ pub(crate) const DESTINATIONS: &str = "/dst";
 pub(crate) const FLIPPING: &str = "flip";
 pub(crate) const LEAVING: &str = "out";
 
+/// What is not looked at as the places of clients are: a directory that is not always one, and what hostile peers put.
+const OTHERS: [&str; 2] = [FLIPPING, HOSTILE];
+
 const CLIENTS: usize = 2;
+
+/// Hostile peers at a time.
+const PEERS_MAX: usize = 12;
 
 /// Simulated time within which everything that was asked for has come to an end: longer than all patience there is.
 const TASKS_END_NS: u64 = 20 * 60 * 1_000_000_000;
@@ -108,11 +122,22 @@ const CALM_NS: u64 = 3_000_000_000;
 /// A world and all that is known of it from outside.
 pub(crate) struct Play {
     run: Run,
-    step: u64,
+    pub(crate) step: u64,
     /// For what is planned; what happens is up to the dice of the world.
     pub(crate) dice: Dice,
     server_machine: MachineId,
     server: Option<Host>,
+    /// What memory it may have.
+    bound: Bound,
+    /// Who hostile peers belong to.
+    hostile_machine: MachineId,
+    hostile: ProcessId,
+    peers: Vec<Peer>,
+    /// Nothing goes wrong by itself in this cycle, and the server comes to no end before it is over.
+    pub(crate) is_calm: bool,
+    /// The client that pushes what is to be cut off: by its being killed if the cycle is calm, by a power loss of the server's
+    /// machine if not.
+    pub(crate) is_cut: Option<usize>,
     pub(crate) is_durable: bool,
     pub(crate) clients: Vec<ClientSide>,
     pub(crate) contents: Contents,
@@ -129,7 +154,10 @@ pub(crate) struct Play {
     /// How many changes of each place have begun.
     pub(crate) begun: BTreeMap<String, u64>,
     /// What is written to which source, after so many rounds.
-    pub(crate) edits: Vec<(u64, MachineId, String, Vec<u8>)>,
+    pub(crate) edits: Vec<(u64, MachineId, String, VersionId)>,
+    /// What was pushed, and may be compared with what is there.
+    pub(crate) pushed: Vec<Pushed>,
+    pub(crate) streams: Vec<Stream>,
     seen: u64,
     memory: Memory,
     outside: VersionId,
@@ -155,6 +183,10 @@ pub(crate) struct Task {
     pub(crate) rename: Option<(AttemptId, String)>,
     /// What it removes with all there is.
     pub(crate) removal: Option<String>,
+    /// What may be read, from which place of the server, and which part of it.
+    pub(crate) reading: Option<Reading>,
+    /// It compares with what is there, and may give that those attributes.
+    pub(crate) comparing: Option<Comparing>,
     /// How far it has come.
     pub(crate) job: Option<Arc<Job>>,
     pub(crate) unfinished: Option<Unfinished>,
@@ -169,11 +201,24 @@ impl Task {
             pull: None,
             rename: None,
             removal: None,
+            reading: None,
+            comparing: None,
             job: None,
             unfinished: None,
         }
     }
 }
+
+/// What somebody reads.
+pub(crate) struct Reading {
+    pub(crate) from: String,
+    pub(crate) range: (u64, Option<u64>),
+    /// Any of them.
+    pub(crate) states: Vec<State>,
+}
+
+/// Files that are pushed if others are there: attempts, their places, and the attributes that they shall have.
+pub(crate) type Comparing = Vec<(AttemptId, String, Kept)>;
 
 /// What clients have answered: the number of a task, and whether it is as it was asked for.
 pub(crate) type Answers = Arc<Mutex<Vec<(u64, Result<Done, Failure>)>>>;
@@ -181,8 +226,21 @@ pub(crate) type Answers = Arc<Mutex<Vec<(u64, Result<Done, Failure>)>>>;
 /// How a task was done.
 #[derive(Debug, Clone)]
 pub(crate) enum Done {
-    Whole { resumed_bytes: u64 },
-    InPart,
+    Whole {
+        resumed_bytes: u64,
+        /// Something was there already.
+        is_partly_there: bool,
+    },
+    /// Why the rest could not be done.
+    InPart(Vec<Failure>),
+    Read(Vec<u8>),
+}
+
+impl Done {
+    /// As it was asked for.
+    pub(crate) fn whole() -> Self {
+        Self::Whole { resumed_bytes: 0, is_partly_there: false }
+    }
 }
 
 thread_local! {
@@ -253,14 +311,22 @@ impl Play {
             ClientSide { machine, host: None, tree: Tree::default(), seen: 0, memory: Memory::default() }
         };
         let clients = (0..CLIENTS).map(|_| client_side(sim::add_machine(dice.chance(MILLION / 2)))).collect();
+        let hostile_machine = sim::add_machine(true);
         let mut contents = Contents::default();
-        let outside = contents.of(&secret);
+        let outside = Sight::of(server_machine, OUTSIDE, &[], &mut contents, &mut Memory::default());
+        let outside = outside.files.get(SECRET).copied().expect("it was put there just now");
         Self {
             run,
             step: 0,
             dice,
             server_machine,
             server: None,
+            bound: Bound::default(),
+            hostile_machine,
+            hostile: sim::start_process(hostile_machine),
+            peers: Vec::new(),
+            is_calm: false,
+            is_cut: None,
             is_durable: false,
             clients,
             contents,
@@ -274,6 +340,8 @@ impl Play {
             are_disks_sound: true,
             begun: BTreeMap::new(),
             edits: Vec::new(),
+            pushed: Vec::new(),
+            streams: Vec::new(),
             seen: 0,
             memory: Memory::default(),
             outside,
@@ -285,13 +353,16 @@ impl Play {
         self.step = step;
         self.dice = Dice::new(mix(self.run.seed, step));
         sim::reseed(mix(!self.run.seed, step));
-        sim::note(format_args!("step {step}"));
+        self.is_calm = self.dice.chance(if self.held().is_some() { MILLION / 4 * 3 } else { MILLION / 4 });
+        self.is_cut = None;
+        sim::note(format_args!("step {step}{}", if self.is_calm { ", calm" } else { "" }));
         self.start_all()?;
         self.choose_faults();
         self.upheavals += u64::from(!self.are_disks_sound);
         if self.dice.chance(once_in(4)) {
             sim::race(self.server_machine, ROOT, FLIPPING, "../outside", once_in(20));
         }
+        self.let_in_hostile_peers();
         self.begin_tasks();
         self.light_fuses();
         let began = sim::now_ns();
@@ -303,10 +374,12 @@ impl Play {
         while !self.tasks.is_empty() {
             self.round()?;
             rounds += 1;
-            self.edits.retain(|(after, machine, source, bytes)| {
+            self.edits.retain(|(after, machine, source, version)| {
                 let is_due = *after <= rounds;
                 if is_due {
-                    sim::overwrite(*machine, source, bytes);
+                    let Kept { mode, mtime } = self.contents.kept(*version);
+                    sim::overwrite(*machine, source, &self.contents.bytes(*version));
+                    sim::set_attributes(*machine, source, mode, mtime);
                     sim::count("edit of a source");
                 }
                 !is_due
@@ -336,10 +409,19 @@ impl Play {
             }
         }
         self.look_on(false)?;
+        if self.is_calm {
+            // Connections of old may be broken without their knowing.
+            for side in &mut self.clients {
+                if let Some(host) = side.host.take() {
+                    host.bury();
+                    side.tree.end_forsaken();
+                }
+            }
+        }
         for machine in self.machines() {
             sim::restore_power(machine);
             sim::collect(machine);
-            if self.dice.chance(once_in(16)) {
+            if !self.is_calm && self.dice.chance(once_in(16)) {
                 self.upheavals += 1;
                 sim::jump(machine);
             }
@@ -351,7 +433,7 @@ impl Play {
         for index in 0..self.clients.len() {
             self.tidy(index);
             if self.clients[index].host.is_none() {
-                let address = SocketAddr::new(sim::address(self.server_machine), PORT);
+                let address = self.server_address();
                 let threads = self.dice.between(1, 2) as usize;
                 match Host::open(self.clients[index].machine, address, threads) {
                     Ok(host) => self.clients[index].host = Some(host),
@@ -374,6 +456,7 @@ impl Play {
         sim::take_away(side.machine, SOURCES);
         sim::put(side.machine, &format!("{SOURCES}/here"), Node::Directory);
         self.unfinished.retain(|unfinished| unfinished.client != index);
+        self.pushed.retain(|pushed| pushed.client != index);
     }
 
     fn start_server(&mut self) -> Result<(), Violation> {
@@ -391,6 +474,7 @@ impl Play {
         match Host::serve(self.server_machine, config) {
             Ok(host) => {
                 sim::count("start of a server");
+                self.bound = Bound::of_started(host.shards());
                 self.server = Some(host);
                 Ok(())
             }
@@ -404,12 +488,37 @@ impl Play {
         std::iter::once(self.server_machine).chain(self.clients.iter().map(|it| it.machine)).collect()
     }
 
+    /// Has some peers connect that mean no good.
+    fn let_in_hostile_peers(&mut self) {
+        let latency_ms = *self.dice.one_of(&[0, 1, 20, 200]);
+        let split = *self.dice.one_of(&[0, MILLION / 10]);
+        sim::set_faults(self.hostile_machine, Faults { latency_ms, split, ..Faults::default() });
+        if !self.dice.chance(once_in(3)) {
+            return;
+        }
+        let address = self.server_address();
+        for _ in 0..self.dice.between(1, 3).min((PEERS_MAX - self.peers.len()) as u64) {
+            let dice = Dice::new(self.dice.number());
+            self.peers.extend(sim::run_as(self.hostile, || Peer::connect(address, dice)));
+        }
+    }
+
+    fn server_address(&self) -> SocketAddr {
+        SocketAddr::new(sim::address(self.server_machine), PORT)
+    }
+
     /// Chooses what goes wrong, and how often. In half of all cycles nothing does by itself.
     fn choose_faults(&mut self) {
         self.are_disks_sound = true;
         for machine in self.machines() {
             let dice = &mut self.dice;
             let mut faults = Faults { latency_ms: *dice.one_of(&[0, 1, 20, 200]), ..Faults::default() };
+            faults.short_write = *dice.one_of(&[0, 0, 0, MILLION / 4]);
+            if self.is_calm {
+                faults.split = *dice.one_of(&[0, 0, 0, MILLION / 10]);
+                sim::set_faults(machine, faults);
+                continue;
+            }
             if dice.chance(MILLION / 5) {
                 faults.split = *dice.one_of(&[0, MILLION / 10, MILLION]);
                 faults.stall = *dice.one_of(&[0, once_in(1000), once_in(100)]);
@@ -429,7 +538,6 @@ impl Play {
                 }
                 _ => {}
             }
-            faults.short_write = *dice.one_of(&[0, 0, 0, MILLION / 4]);
             let is_disk_sound = Faults { io_error: 0, no_space: 0, sync_failure: 0, ..faults } == faults;
             self.are_disks_sound &= is_disk_sound;
             sim::set_faults(machine, faults);
@@ -439,6 +547,17 @@ impl Play {
     /// Chooses who comes to an end, and after how many calls.
     fn light_fuses(&mut self) {
         let dice = &mut self.dice;
+        if self.is_calm {
+            let cut = self.is_cut.and_then(|client| self.clients.get(client)?.host.as_ref());
+            if let Some(host) = cut {
+                // Most often when some extents are acknowledged and others are not.
+                sim::light_fuse(host.process, dice.between(10, 150), Crash::Kill);
+            }
+            return;
+        }
+        if let (Some(_), Some(server)) = (self.is_cut, &self.server) {
+            return sim::light_fuse(server.process, dice.between(20, 400), Crash::PowerLoss);
+        }
         let mut light = |host: &Option<Host>, times: u32| {
             let Some(host) = host else { return };
             if dice.chance(once_in(times)) {
@@ -456,6 +575,9 @@ impl Play {
     fn round(&mut self) -> Result<(), Violation> {
         sim::has_moved();
         sim::forget_alarms();
+        self.stream_on();
+        self.server.iter().for_each(Host::hear);
+        sim::run_as(self.hostile, || self.peers.retain_mut(Peer::take_turn));
         let mut turns: Vec<(usize, usize)> = Vec::new();
         turns.extend((0..self.server.as_ref().map_or(0, Host::shards)).map(|shard| (CLIENTS, shard)));
         for (index, side) in self.clients.iter().enumerate() {
@@ -473,6 +595,27 @@ impl Play {
             sim::pass(100_000_000);
         }
         Ok(())
+    }
+
+    /// Whoever streams gives or takes a piece.
+    fn stream_on(&mut self) {
+        let Self { streams, tasks, clients, answers, .. } = self;
+        streams.retain_mut(|stream| {
+            let host = clients.get(stream.client).and_then(|side| side.host.as_ref());
+            let Some(host) =
+                host.filter(|host| tasks.contains_key(&stream.task) && sim::is_alive(host.process))
+            else {
+                return false;
+            };
+            let mut dice = sim::dice(|dice| Dice::new(dice.number()));
+            if dice.chance(once_in(4)) {
+                return true;
+            }
+            let done = sim::run_as(host.process, || stream.go_on(&mut dice));
+            let goes_on = done.is_none();
+            lock(answers).extend(done.map(|done| (stream.task, done)));
+            goes_on
+        });
     }
 
     fn host_mut(&mut self, index: usize) -> Option<&mut Host> {
@@ -497,6 +640,14 @@ impl Play {
             return self.broken(CODED, "panic".into());
         }
         self.bury_dead()?;
+        if let Some(server) = &self.server {
+            if let Err(message) = self.bound.check(server.connections()) {
+                return self.broken(BOUNDED, message);
+            }
+            if !self.peers.is_empty() {
+                sim::count("check of a server's memory beside hostile peers");
+            }
+        }
         let answers = std::mem::take(&mut *lock(&self.answers));
         // Before what is found is compared: what was acknowledged must be there.
         for (task, answer) in answers {
@@ -509,13 +660,33 @@ impl Play {
         let Some(task) = self.tasks.remove(&task) else { return Ok(()) };
         let is_done = matches!(answer, Ok(Done::Whole { .. }));
         sim::note(format_args!("answer: {answer:?}"));
-        if let Err(failure) = &answer {
+        if let (Ok(Done::Read(bytes)), Some(reading)) = (&answer, &task.reading) {
+            self.check_read(reading, bytes)?;
+        }
+        let failures = match &answer {
+            Ok(Done::Whole { .. } | Done::Read(_)) => &[],
+            Ok(Done::InPart(failures)) => &failures[..],
+            Err(failure) => std::slice::from_ref(failure),
+        };
+        for failure in failures {
             sim::count("failure with a code");
             if matches!(failure.code, ErrorCode::Internal | ErrorCode::Protocol | ErrorCode::Unknown(_)) {
                 return self.broken(CODED, format!("{failure:?}"));
             }
-        } else if is_done {
+            // Nothing has gone wrong but, perhaps, what hostile peers have brought about.
+            if self.is_calm && is_unserved(failure) {
+                return self.broken(BOUNDED, format!("{failure:?}"));
+            }
+        }
+        if is_done {
             sim::count("acknowledgement");
+        }
+        if self.is_calm && !self.peers.is_empty() {
+            sim::count("service beside hostile peers");
+        }
+        if matches!(answer, Ok(Done::Whole { is_partly_there: true, .. })) {
+            sim::count("file left out");
+            task.attempts.iter().for_each(|attempt| self.tree.leave_unsynced(*attempt));
         }
         for attempt in &task.attempts {
             if is_done { self.tree.acknowledge(*attempt) } else { self.tree.forsake(*attempt) }
@@ -524,7 +695,7 @@ impl Play {
             let tree = &mut self.clients[task.client].tree;
             if is_done { tree.acknowledge(attempt) } else { tree.forsake(attempt) }
         }
-        if let (Ok(Done::Whole { resumed_bytes }), Some(unfinished)) = (&answer, &task.unfinished) {
+        if let (Ok(Done::Whole { resumed_bytes, .. }), Some(unfinished)) = (&answer, &task.unfinished) {
             self.check_resumed(unfinished, *resumed_bytes)?;
         }
         if !is_done {
@@ -545,6 +716,25 @@ impl Play {
         let is_resumable = size > EXTENT_BYTES && bytes < size;
         unfinished.held.bytes = if is_resumable && self.is_undisturbed(&unfinished) { bytes } else { 0 };
         self.unfinished.push(unfinished);
+    }
+
+    /// What was read is what somebody has put there, or a part of it.
+    fn check_read(&self, reading: &Reading, bytes: &[u8]) -> Result<(), Violation> {
+        let Reading { from, range: (start, end), states } = reading;
+        let is_part = |state: &State| {
+            let State::File(version) = state else { return false };
+            let whole = self.contents.bytes(*version);
+            // Of what is past its end, a file has nothing.
+            let start = whole.len().min(*start as usize);
+            let end = end.map_or(whole.len(), |end| whole.len().min(end as usize));
+            whole.get(start..end).unwrap_or_default() == bytes
+        };
+        if !states.iter().any(is_part) {
+            let message = format!("{} bytes were read of {from} that nobody has put there", bytes.len());
+            return self.broken(PRESENT, message);
+        }
+        sim::count("check of what was read");
+        Ok(())
     }
 
     /// What was acknowledged of a file that was cut off is not sent again.
@@ -568,6 +758,7 @@ impl Play {
     fn bury_dead(&mut self) -> Result<(), Violation> {
         if let Some(server) = self.server.take_if(|server| !sim::is_alive(server.process)) {
             server.bury();
+            self.peers.clear();
             self.tree.end_forsaken();
             self.removals.clear();
             self.seen = 0;
@@ -602,12 +793,12 @@ impl Play {
     }
 
     fn look_at_server(&mut self) -> Sight {
-        Sight::of(self.server_machine, ROOT, FLIPPING, &mut self.contents, &mut self.memory)
+        Sight::of(self.server_machine, ROOT, &OTHERS, &mut self.contents, &mut self.memory)
     }
 
     fn look_at_client(&mut self, index: usize) -> Sight {
         let ClientSide { machine, memory, .. } = &mut self.clients[index];
-        Sight::of(*machine, DESTINATIONS, FLIPPING, &mut self.contents, memory)
+        Sight::of(*machine, DESTINATIONS, &[], &mut self.contents, memory)
     }
 
     /// The server's machine has lost its power.
@@ -630,7 +821,7 @@ impl Play {
                 return self.broken(promise, format!("on the server: {message}"));
             }
             let (machine, contents) = (self.server_machine, &mut self.contents);
-            let outside = Sight::of(machine, OUTSIDE, FLIPPING, contents, &mut Memory::default());
+            let outside = Sight::of(machine, OUTSIDE, &[], contents, &mut Memory::default());
             let is_untouched = outside.files.len() == 1
                 && outside.hidden.is_empty()
                 && outside.files.get(SECRET) == Some(&self.outside);
@@ -667,7 +858,7 @@ impl Play {
             sim::set_faults(machine, Faults::default());
         }
         if let Some(server) = &self.server {
-            match self.dice.below(4) {
+            match self.dice.below(if self.is_calm { 3 } else { 4 }) {
                 0 => server.stop(true),
                 1 => server.stop(false),
                 2 => sim::crash(server.process, Crash::Kill),
@@ -677,6 +868,7 @@ impl Play {
                 self.calm_down()?;
                 if let Some(server) = self.server.take() {
                     server.bury();
+                    self.peers.clear();
                     self.tree.end_forsaken();
                     self.removals.clear();
                 }
@@ -714,6 +906,7 @@ impl Play {
 
     /// Everything is let go of.
     fn end(mut self) {
+        self.peers.clear();
         let hosts = self.clients.iter_mut().filter_map(|side| side.host.take());
         for host in self.server.take().into_iter().chain(hosts) {
             sim::crash(host.process, Crash::Kill);
@@ -734,11 +927,17 @@ fn mix(seed: u64, number: u64) -> u64 {
     dice.number()
 }
 
+/// Whether it says that somebody was not served, though nothing was wrong with what was asked for.
+fn is_unserved(failure: &Failure) -> bool {
+    use ErrorCode::{Busy, ConnectionLost, ConnectionRefused, ShuttingDown, Timeout};
+    matches!(failure.code, Busy | ConnectionLost | ConnectionRefused | ShuttingDown | Timeout)
+}
+
 /// What a task that is to be done as a whole came to.
 pub(crate) fn whole(result: Result<Receipt, Failure>) -> Result<Done, Failure> {
-    result.map(|Receipt { failed, resumed_bytes, .. }| match failed {
-        0 => Done::Whole { resumed_bytes },
-        _ => Done::InPart,
+    result.map(|Receipt { failed, failures, resumed_bytes, unchanged, .. }| match failed {
+        0 => Done::Whole { resumed_bytes, is_partly_there: unchanged > 0 },
+        _ => Done::InPart(failures.into_iter().map(|file| file.failure).collect()),
     })
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xferd_os::Kind;
 use xferd_os::sim::{self, MachineId};
+use xferd_os::{Attributes, Kind};
 
-use crate::contents::{Contents, VersionId};
+use crate::contents::{Contents, Kept, VersionId};
 
 /// The names of unfinished files, and of their journals, begin like this.
 const HIDDEN: &str = ".xferd-";
@@ -22,26 +22,32 @@ pub(crate) struct Sight {
 
 /// Knows which version a file has whose bytes have not changed since it was last looked at.
 #[derive(Debug, Default)]
-pub(crate) struct Memory(BTreeMap<(u64, u64), VersionId>);
+pub(crate) struct Memory(BTreeMap<Look, VersionId>);
+
+/// Inode, bytes, mode and time of a file.
+type Look = (u64, u64, u32, i64, u32);
 
 impl Sight {
-    /// Looks at what is beneath `path`, but not at what is beneath `except`.
+    /// Looks at what is beneath `path`, but not at what is beneath those directories that are `others`.
     pub(crate) fn of(
         machine: MachineId,
         path: &str,
-        except: &str,
+        others: &[&str],
         contents: &mut Contents,
         memory: &mut Memory,
     ) -> Self {
         let mut sight = Self::default();
         let mut remembered = BTreeMap::new();
-        sim::look(machine, path, |path, kind, bytes, stamp| {
+        sim::look(machine, path, |path, attributes, bytes, stamp| {
+            let &Attributes { kind, inode, mode, mtime, .. } = attributes;
             let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
             if name.starts_with(HIDDEN) {
                 sight.hidden.insert(path.to_owned());
-            } else if kind == Kind::File && !path.strip_prefix(except).is_some_and(|it| it.starts_with('/')) {
-                let version = memory.0.get(&stamp).copied().unwrap_or_else(|| contents.of(bytes));
-                remembered.insert(stamp, version);
+            } else if kind == Kind::File && !others.iter().any(|other| is_within(path, other)) {
+                let look = (inode, stamp, mode, mtime.seconds, mtime.nanoseconds);
+                let known = memory.0.get(&look).copied();
+                let version = known.unwrap_or_else(|| contents.of(bytes, Kept { mode, mtime }));
+                remembered.insert(look, version);
                 sight.files.insert(path.to_owned(), version);
             }
         });
@@ -57,4 +63,8 @@ impl Sight {
         };
         self.hidden.iter().find(is_alone)
     }
+}
+
+fn is_within(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
 }

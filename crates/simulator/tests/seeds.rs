@@ -42,3 +42,9 @@ fn every_mistake_that_can_be_made_is_found() {
 fn seed_1058_a_file_whose_sync_has_failed_is_not_gone_on_with() {
     play(1058, 50);
 }
+
+/// The model's mistake, not the product's.
+#[test]
+fn seed_100693_two_pushes_to_one_place_may_take_what_is_held_from_each_other() {
+    play(100_693, 50);
+}

@@ -19,11 +19,17 @@ pub enum Defect {
     PathCheckSkipped,
     /// A file whose sync has failed is gone on with. It was made once (found by seed 1058).
     FailedSyncForgotten,
+    /// As much memory is taken as a peer says that it will send.
+    AnnouncementAllocated,
+    /// What waits for a peer that does not read is not counted.
+    AnswersUncounted,
+    /// A durable file is synced without its mode and its time.
+    AttributesUnsynced,
 }
 
 impl Defect {
     /// All there are.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::AckBeforeSync,
         Self::RenameWithoutSync,
         Self::JournalBeforeData,
@@ -31,6 +37,9 @@ impl Defect {
         Self::StagingLeftBehind,
         Self::PathCheckSkipped,
         Self::FailedSyncForgotten,
+        Self::AnnouncementAllocated,
+        Self::AnswersUncounted,
+        Self::AttributesUnsynced,
     ];
 
     /// Its name on the command line.
@@ -43,6 +52,9 @@ impl Defect {
             Self::StagingLeftBehind => "staging-left-behind",
             Self::PathCheckSkipped => "path-check-skipped",
             Self::FailedSyncForgotten => "failed-sync-forgotten",
+            Self::AnnouncementAllocated => "announcement-allocated",
+            Self::AnswersUncounted => "answers-uncounted",
+            Self::AttributesUnsynced => "attributes-unsynced",
         }
     }
 }

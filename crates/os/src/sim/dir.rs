@@ -387,6 +387,7 @@ impl Dir {
 
     fn set(&self, ino: Ino, mode: u32, mtime: Option<Timestamp>) -> io::Result<()> {
         self.change(|world, now| {
+            world.note(format_args!("{:?}: sets mode and time of inode {ino}", self.process));
             world.disk_of(self.process).set_attributes(ino, Some(mode & MODE_BITS), mtime, now)
         })
     }

@@ -17,6 +17,8 @@ pub(crate) type Ino = u64;
 pub(crate) const ROOT: Ino = 1;
 
 const PAGE_BYTES: usize = 4096;
+/// The largest file of this world, as everything in it is kept in memory: more than a thousandth of what peers announce.
+const FILE_BYTES_MAX: usize = 32 << 20;
 /// What a disk writes as a whole.
 const SECTOR_BYTES: usize = 512;
 
@@ -41,6 +43,8 @@ struct Inode {
     node: Node,
     mode: u32,
     mtime: Timestamp,
+    /// Both as they would be after a power loss.
+    stable: (u32, Timestamp),
     ctime: Timestamp,
     links: u64,
     opened: u64,
@@ -107,7 +111,8 @@ impl Disk {
         };
         let ino = self.next;
         self.next += 1;
-        let inode = Inode { node, mode, mtime: now, ctime: now, links: 0, opened: 0, locked: None };
+        let stable = (mode, now);
+        let inode = Inode { node, mode, mtime: now, stable, ctime: now, links: 0, opened: 0, locked: None };
         self.inodes.insert(ino, inode);
         ino
     }
@@ -187,6 +192,8 @@ impl Disk {
         inode.mode = mode.unwrap_or(inode.mode);
         inode.mtime = mtime.unwrap_or(inode.mtime);
         inode.ctime = now;
+        let has_a_name = inode.links > 0;
+        self.changes += u64::from(has_a_name);
         Ok(())
     }
 
@@ -199,13 +206,13 @@ impl Disk {
     }
 
     pub(crate) fn write(&mut self, ino: Ino, bytes: &[u8], at: usize, now: Timestamp) -> Result<(), Errno> {
+        let end = at.checked_add(bytes.len()).filter(|end| *end <= FILE_BYTES_MAX).ok_or(libc::EFBIG)?;
         let inode = self.inode_mut(ino)?;
         (inode.mtime, inode.ctime) = (now, now);
         let has_a_name = inode.links > 0;
         let stamp = self.new_stamp();
         let content = self.content(ino)?;
         content.stamp = stamp;
-        let end = at + bytes.len();
         if content.bytes.len() < end {
             content.bytes.resize(end, 0);
             content.is_resized = true;
@@ -217,6 +224,9 @@ impl Disk {
     }
 
     pub(crate) fn set_len(&mut self, ino: Ino, len: usize, now: Timestamp) -> Result<(), Errno> {
+        if len > FILE_BYTES_MAX {
+            return Err(libc::EFBIG);
+        }
         let inode = self.inode_mut(ino)?;
         (inode.mtime, inode.ctime) = (now, now);
         let has_a_name = inode.links > 0;
@@ -236,10 +246,10 @@ impl Disk {
     }
 
     /// A number that is another one whenever the bytes of a file are.
-    pub(crate) fn stamp(&self, ino: Ino) -> (Ino, u64) {
+    pub(crate) fn stamp(&self, ino: Ino) -> u64 {
         match self.inodes.get(&ino) {
-            Some(Inode { node: Node::File(content), .. }) => (ino, content.stamp),
-            _ => (ino, 0),
+            Some(Inode { node: Node::File(content), .. }) => content.stamp,
+            _ => 0,
         }
     }
 
@@ -318,6 +328,13 @@ impl Disk {
         Ok(())
     }
 
+    /// Brings its mode and its time to the disk.
+    pub(crate) fn sync_attributes(&mut self, ino: Ino) -> Result<(), Errno> {
+        let inode = self.inode_mut(ino)?;
+        inode.stable = (inode.mode, inode.mtime);
+        Ok(())
+    }
+
     /// Fails to: some of it may be on the disk, and the rest is not tried again, whoever asks (fsync(2), "fsyncgate").
     pub(crate) fn fail_to_sync_file(&mut self, ino: Ino, dice: &mut Dice) -> Result<(), Errno> {
         let Content { bytes, stable, dirty, is_resized, .. } = self.content(ino)?;
@@ -386,6 +403,12 @@ impl Disk {
             inode.links = 0;
             inode.opened = 0;
             inode.locked = None;
+            if dice.chance(kept) {
+                inode.stable = (inode.mode, inode.mtime);
+            } else if inode.stable != (inode.mode, inode.mtime) {
+                lost.attributes += 1;
+                (inode.mode, inode.mtime) = inode.stable;
+            }
             match &mut inode.node {
                 Node::File(content) => {
                     self.stamps += 1;
@@ -465,6 +488,7 @@ pub(crate) struct Lost {
     pub(crate) names: u64,
     pub(crate) pages: u64,
     pub(crate) torn: u64,
+    pub(crate) attributes: u64,
 }
 
 /// Copies what both have of `[start, end)`.

@@ -82,7 +82,8 @@ impl File {
     /// # Errors
     /// What `fsync(2)` says.
     pub fn sync_all(&self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data()?;
+        world(|world| world.disk_of(self.process).sync_attributes(self.ino)).map_err(error)
     }
 
     /// Waits until the content is on disk.

@@ -54,6 +54,7 @@ struct Side {
     presence: Presence,
     /// On its way here.
     coming: VecDeque<(u64, Segment)>,
+    coming_bytes: usize,
     /// Here, and not received.
     arrived: VecDeque<u8>,
     /// Nothing more comes.
@@ -99,6 +100,15 @@ pub(crate) enum Sending {
     Broken(ErrorKind),
 }
 
+impl Segment {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::End | Self::Reset => 0,
+        }
+    }
+}
+
 impl Side {
     fn new(process: Option<ProcessId>, address: SocketAddr, faults: &Faults, dice: &mut Dice) -> Self {
         let fate = if dice.chance(faults.cut) {
@@ -115,6 +125,7 @@ impl Side {
             address,
             presence: Presence::Open,
             coming: VecDeque::new(),
+            coming_bytes: 0,
             arrived: VecDeque::new(),
             has_ended: false,
             broken: None,
@@ -125,24 +136,30 @@ impl Side {
     }
 
     fn held(&self) -> usize {
-        let coming = self.coming.iter().map(|(_, segment)| match segment {
-            Segment::Bytes(bytes) => bytes.len(),
-            Segment::End | Segment::Reset => 0,
-        });
-        coming.sum::<usize>() + self.arrived.len()
+        self.coming_bytes + self.arrived.len()
     }
 
     /// Has `segment` come at `at_ns`, or after what comes before it.
     fn push(&mut self, at_ns: u64, segment: Segment) {
         let last = self.coming.back().map_or(0, |(last, _)| *last);
+        self.coming_bytes += segment.bytes();
         self.coming.push_back((at_ns.max(last), segment));
+    }
+
+    /// What has not come by `ns` never will.
+    fn cut_off(&mut self, ns: u64) {
+        self.coming.retain(|(at, _)| *at <= ns);
+        self.coming_bytes = self.coming.iter().map(|(_, segment)| segment.bytes()).sum();
     }
 
     /// Takes in what has come by now.
     fn take_in(&mut self, now_ns: u64, dice: &mut Dice) {
         while self.coming.front().is_some_and(|(at, _)| *at <= now_ns) {
             match self.coming.pop_front() {
-                Some((_, Segment::Bytes(bytes))) => self.arrived.extend(bytes),
+                Some((_, Segment::Bytes(bytes))) => {
+                    self.coming_bytes -= bytes.len();
+                    self.arrived.extend(bytes);
+                }
                 Some((_, Segment::End)) => self.has_ended = true,
                 Some((_, Segment::Reset)) => {
                     self.broken.get_or_insert(ErrorKind::ConnectionReset);
@@ -150,6 +167,7 @@ impl Side {
                         self.arrived.clear();
                     }
                     self.coming.clear();
+                    self.coming_bytes = 0;
                 }
                 None => return,
             }
@@ -381,7 +399,7 @@ impl Network {
         if there.presence == Presence::Open {
             if with_reset {
                 // What was not received is thrown away.
-                there.coming.retain(|(at, _)| *at <= now_ns);
+                there.cut_off(now_ns);
             }
             if with_reset || here.held() > 0 {
                 there.push(now_ns + MS, Segment::Reset);
@@ -416,6 +434,7 @@ impl Network {
             let Some(conn) = self.conns.get_mut(&id) else { continue };
             conn.sides[side].presence = Presence::Vanished;
             conn.sides[side].coming.clear();
+            conn.sides[side].coming_bytes = 0;
             conn.sides[side].arrived.clear();
             if conn.sides[1 - side].presence != Presence::Open {
                 self.conns.remove(&id);

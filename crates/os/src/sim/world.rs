@@ -334,6 +334,7 @@ impl World {
         *self.counts.entry("name lost").or_default() += lost.names;
         *self.counts.entry("page lost").or_default() += lost.pages;
         *self.counts.entry("page torn").or_default() += lost.torn;
+        *self.counts.entry("mode or time lost").or_default() += lost.attributes;
     }
 
     /// A process is gone, killed or not: its connections and locks are, too.
