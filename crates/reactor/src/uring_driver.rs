@@ -266,13 +266,7 @@ impl<J: Job> UringDriver<J> {
             if self.starved.is_empty(size) {
                 continue;
             }
-            // As many as there are buffers: the others would ask in vain.
-            let free = match (size, self.ring.provided()) {
-                (BufferSize::Large, _) => self.buffers.free_or_wakes(size),
-                (BufferSize::Small, 0) => self.buffers.free_or_wakes(size).min(1),
-                (BufferSize::Small, provided) => provided,
-            };
-            for _ in 0..free {
+            for _ in 0..self.buffers.free_or_wakes(size) {
                 let Some(slot) = self.starved.pop(size) else { break };
                 let Some(stream) = self.streams.get_mut(slot) else { continue };
                 stream.starved = None;
@@ -355,14 +349,13 @@ impl<J: Job> UringDriver<J> {
         for _ in 0..self.chores.receives_wanted() {
             let Some((slot, landing)) = self.received.pop_front() else { return };
             let Some(stream) = self.streams.get_mut(slot) else { continue };
+            if landing.lacks_buffer() {
+                self.provided_wanted = (self.provided_wanted + 1).min(self.provided_max);
+            }
             if stream.phase == Phase::Open {
                 done.extend(stream.received(landing));
             } else {
                 stream.inbound = Way::Idle;
-            }
-            if let Some(size) = stream.starved {
-                self.provided_wanted = (self.provided_wanted + 1).min(self.provided_max);
-                self.starved.push(size, slot);
             }
             self.schedule(slot);
             self.finish_closing(slot);
