@@ -24,7 +24,8 @@ const ROOT = join(import.meta.dirname, '..')
 const PROGRAMS = join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), 'release')
 const [SWEEP, COROUTINES] = ['xferd-sweep', 'xferd-coroutines'].map((name) => join(PROGRAMS, name))
 
-const FILES = 64
+/** More than a processor's cache holds; each connection gets them in turn, from another one on. */
+const FILES = 1024
 const FILE_BYTES = 65_536
 const WARM_UP_S = 0.3
 /** Requests that system calls are counted for, at least one for each connection. */

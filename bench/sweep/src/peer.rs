@@ -9,7 +9,10 @@ use xferd_store::Hasher;
 use xferd_wire::{Decoder, DigestAlgorithm, Frame, Framed, Hello, Item, PathError, RemotePath};
 
 use crate::Outcome;
-use crate::request::{FILE_BYTES, Kind, Request};
+use crate::request::{FILE_BYTES, FILES, Kind, Request};
+
+/// A prime: one connection after the other begins at each of the files.
+const STRIDE: u32 = 389;
 
 pub(crate) struct Peer {
     pub(crate) socket: Socket,
@@ -38,7 +41,8 @@ impl Peer {
             decoder: Decoder::new(),
             is_open: false,
             own: own.map_err(|error: PathError| io::Error::other(error))?,
-            next_request: 1,
+            // Elsewhere among the files than the connections beside it, as people are.
+            next_request: 1 + (number as u32).wrapping_mul(STRIDE) % FILES,
             under_way: Vec::new(),
             unsent,
             raw_due: 0,

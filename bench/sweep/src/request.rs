@@ -5,8 +5,8 @@ use std::str::FromStr;
 use xferd_store::digest_of;
 use xferd_wire::{Digest, DigestAlgorithm, Frame, Get, Identity, Mtime, Put, RemotePath, Sharing, encode};
 
-/// Files that are got in turn: `file-0`, `file-1` …
-const FILES: u32 = 64;
+/// Files that each connection gets in turn: `file-0`, `file-1` … More than a processor's cache holds.
+pub(crate) const FILES: u32 = 1024;
 
 /// Bytes of each.
 pub(crate) const FILE_BYTES: u64 = 64 << 10;

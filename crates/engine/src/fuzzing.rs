@@ -127,8 +127,9 @@ impl<S: Session> Played<S> {
         for effect in self.effects.take() {
             match effect {
                 Effect::Send(bytes) => {
+                    let bytes = bytes.remaining();
                     self.count(bytes.len() as u64);
-                    self.outbox.push_back(Outgoing::Bytes(bytes.into()));
+                    self.outbox.push_back(Outgoing::Bytes(bytes.to_vec().into()));
                 }
                 Effect::SendExtent { key, source, offset, len } => {
                     assert!((1..=EXTENT_BYTES_MAX).contains(&len), "an extent of {len} bytes");

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, Weak};
 
 use xferd_os::{HashMap, Mapping};
+use xferd_reactor::SendBuf;
 use xferd_store::{FileAttributes, Source, SourceDigest, Store, StoreError, digest_of};
 use xferd_wire::{Digest, DigestAlgorithm, FileHeader, Frame, Identity, Mtime, RemotePath};
 
@@ -12,6 +13,9 @@ use crate::session::Effects;
 
 /// Large files that are sent and known to be, so that others who want the same can join. Beyond it, each sends its own.
 pub const OPEN_FILES_MAX: usize = 1024;
+
+/// More than what announces a file has on the wire, with a name of usual length; and more than its digest and its end.
+const ROOM_BYTES: usize = 256;
 
 /// A part of a file that is to be sent, and how.
 #[derive(Clone, Debug)]
@@ -41,7 +45,7 @@ pub struct Opened {
 /// Where the bytes of an opened file are.
 pub enum Content {
     /// Here, with their digest: up to [`Wanted::small_bytes_max`] bytes.
-    Small(Vec<u8>, Digest),
+    Small(SendBuf, Digest),
     /// In the file.
     Large(Arc<OpenSource>),
 }
@@ -104,8 +108,8 @@ impl Opened {
         let start = wanted.start.min(end);
         let header = FileHeader { size, start, end, mode, mtime };
         let content = if end - start <= wanted.small_bytes_max {
-            let bytes = source.read(start, end)?;
-            let digest = digest_of(wanted.digest, &bytes);
+            let bytes = read(&source, start, end)?;
+            let digest = digest_of(wanted.digest, bytes.remaining());
             Content::Small(bytes, digest)
         } else {
             let Wanted { digest, mapped, .. } = *wanted;
@@ -120,14 +124,22 @@ impl Opened {
     }
 }
 
+/// Reads a part of a small file, with room around it for the frames that go with it.
+fn read(source: &Source, start: u64, end: u64) -> Result<SendBuf, StoreError> {
+    let mut bytes = Vec::with_capacity(2 * ROOM_BYTES + usize::try_from(end - start).unwrap_or_default());
+    bytes.resize(ROOM_BYTES, 0);
+    source.read(start, end, &mut bytes)?;
+    Ok(SendBuf::with_room(bytes, ROOM_BYTES))
+}
+
 fn map(source: &Source, size: u64) -> Result<Mapping, StoreError> {
     Mapping::map(&source.file(), size).map_err(|error| source.failed(error))
 }
 
 /// Sends the whole content of a small file: one extent, unless it is empty, and the digest.
-pub fn send_small<O>(request: u32, start: u64, bytes: Vec<u8>, digest: Digest, effects: &mut Effects<O>) {
+pub fn send_small<O>(request: u32, start: u64, bytes: SendBuf, digest: Digest, effects: &mut Effects<O>) {
     if !bytes.is_empty() {
-        effects.send(request, &Frame::Extent { offset: start, len: bytes.len() as u64 });
+        effects.send(request, &Frame::Extent { offset: start, len: bytes.remaining().len() as u64 });
         effects.send_bytes(bytes);
     }
     effects.send(request, &Frame::Digest(digest));

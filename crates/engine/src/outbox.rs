@@ -34,7 +34,7 @@ pub(crate) struct Outbox {
 }
 
 enum Outgoing {
-    Bytes(Vec<u8>),
+    Bytes(SendBuf),
     /// Bytes of which the driver has had a part; `None` while it has them.
     Begun(Option<SendBuf>),
     Extent {
@@ -100,15 +100,16 @@ impl Outbox {
         self.held_bytes >= self.held.high_bytes() || self.queue.len() >= PARTS_MAX
     }
 
-    pub(crate) fn push_bytes(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn push_bytes(&mut self, bytes: SendBuf) {
+        let len = bytes.remaining().len();
         if !seeded!(AnswersUncounted) {
-            self.held_bytes += bytes.len() as u64;
-            self.held.add(bytes.len() as u64);
-            self.count(bytes.len() as u64);
+            self.held_bytes += len as u64;
+            self.held.add(len as u64);
+            self.count(len as u64);
         }
         if let Some(Outgoing::Bytes(last)) = self.queue.back_mut() {
-            if last.len() + bytes.len() <= COALESCED_BYTES_MAX {
-                last.extend_from_slice(&bytes);
+            if last.remaining().len() + len <= COALESCED_BYTES_MAX {
+                last.append(|last| last.extend_from_slice(bytes.remaining()));
                 return;
             }
         }
@@ -133,7 +134,7 @@ impl Outbox {
         let more = self.queue.len() > 1;
         let front = self.queue.front_mut()?;
         if let Outgoing::Bytes(bytes) = front {
-            *front = Outgoing::Begun(Some(std::mem::take(bytes).into()));
+            *front = Outgoing::Begun(Some(std::mem::take(bytes)));
         }
         let op = match front {
             Outgoing::Bytes(_) => return None,
@@ -259,10 +260,10 @@ mod tests {
     #[test]
     fn all_is_sent_in_order_however_little_moves_at_a_time() {
         let mut rig = Rig::new();
-        rig.outbox.push_bytes(b"ab".to_vec());
-        rig.outbox.push_bytes(b"cd".to_vec());
+        rig.outbox.push_bytes(b"ab".to_vec().into());
+        rig.outbox.push_bytes(b"cd".to_vec().into());
         rig.outbox.push_extent(7, rig.source.clone(), 100, 5);
-        rig.outbox.push_bytes(b"e".to_vec());
+        rig.outbox.push_bytes(b"e".to_vec().into());
         let all = [
             ("abcd more=true", 0),
             ("d more=true", 0),
@@ -307,9 +308,9 @@ mod tests {
     fn it_is_full_by_bytes_in_memory_or_by_parts_and_not_by_bytes_of_files() {
         let mut rig = Rig::new();
         rig.outbox.push_extent(7, rig.source.clone(), 0, u64::from(u32::MAX));
-        rig.outbox.push_bytes(vec![0; HIGH as usize - 1]);
+        rig.outbox.push_bytes(vec![0; HIGH as usize - 1].into());
         assert!(!rig.outbox.is_full());
-        rig.outbox.push_bytes(vec![0]);
+        rig.outbox.push_bytes(vec![0].into());
         assert!(rig.outbox.is_full());
 
         let mut rig = Rig::new();
@@ -326,10 +327,10 @@ mod tests {
     fn when_all_together_keep_much_each_is_full_with_less() {
         let mut rig = Rig::new();
         let mut other = Outbox::new(rig.outbox.held().clone());
-        rig.outbox.push_bytes(vec![0; CROWDED_BYTES as usize - 1]);
-        other.push_bytes(vec![0; (HELD_BYTES_MAX - CROWDED_BYTES) as usize]);
+        rig.outbox.push_bytes(vec![0; CROWDED_BYTES as usize - 1].into());
+        other.push_bytes(vec![0; (HELD_BYTES_MAX - CROWDED_BYTES) as usize].into());
         assert!(!rig.outbox.held().is_crowded());
-        rig.outbox.push_bytes(vec![0]);
+        rig.outbox.push_bytes(vec![0].into());
         assert!(rig.outbox.held().is_crowded() && rig.outbox.is_full());
         rig.send((CROWDED_BYTES / 2) as u32 + 1);
         assert!(!rig.outbox.is_full() && rig.outbox.has_drained());
@@ -342,7 +343,7 @@ mod tests {
     #[test]
     fn it_tells_once_that_it_has_drained() {
         let mut rig = Rig::new();
-        rig.outbox.push_bytes(vec![0; HIGH as usize - 1]);
+        rig.outbox.push_bytes(vec![0; HIGH as usize - 1].into());
         rig.send(u32::MAX);
         assert!(!rig.outbox.has_drained(), "it was not congested");
         rig.outbox.push_extent(7, rig.source.clone(), 0, HIGH);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xferd_os::{Mapping, Sink, scaled};
-use xferd_reactor::FileRef;
+use xferd_reactor::{FileRef, SendBuf};
 use xferd_store::{Hasher, Store, WholeFile};
 use xferd_wire::Frame;
 
@@ -144,7 +144,7 @@ pub enum SendSource {
 /// One thing a session wants done.
 pub enum Effect<O> {
     /// Send these bytes.
-    Send(Vec<u8>),
+    Send(SendBuf),
     /// Send a range of a file.
     SendExtent {
         /// Comes back in [`Event::Sent`] or [`Event::SourceShort`].
@@ -188,9 +188,6 @@ pub enum Effect<O> {
     },
 }
 
-/// Bytes of frames that move in front of the content that follows them: what announces one file.
-const BEFORE_BYTES_MAX: usize = 256;
-
 /// What a session wants done, in order.
 pub struct Effects<O> {
     pub(crate) list: Vec<Effect<O>>,
@@ -231,24 +228,21 @@ impl<O> Effects<O> {
     /// Sends what `write` appends, together with what was queued just before.
     pub fn send_encoded(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if !matches!(self.list.last(), Some(Effect::Send(_))) {
-            self.list.push(Effect::Send(Vec::new()));
+            self.list.push(Effect::Send(SendBuf::default()));
         }
         let Some(Effect::Send(bytes)) = self.list.last_mut() else { return };
-        let before = bytes.len();
-        write(bytes);
-        self.queued_bytes += (bytes.len() - before) as u64;
+        let before = bytes.remaining().len();
+        bytes.append(write);
+        self.queued_bytes += (bytes.remaining().len() - before) as u64;
     }
 
-    /// Sends `bytes`, together with what was queued just before. If that is little, it moves in front of them, so that
-    /// they need no second place in memory.
-    pub fn send_bytes(&mut self, mut bytes: Vec<u8>) {
-        self.queued_bytes += bytes.len() as u64;
+    /// Sends `bytes`, together with what was queued just before. If they have room for that they need no second place in
+    /// memory.
+    pub fn send_bytes(&mut self, mut bytes: SendBuf) {
+        self.queued_bytes += bytes.remaining().len() as u64;
         match self.list.last_mut() {
-            Some(Effect::Send(before)) if before.len() <= BEFORE_BYTES_MAX && before.len() < bytes.len() => {
-                bytes.splice(0..0, before.drain(..));
-                *before = bytes;
-            }
-            Some(Effect::Send(before)) => before.append(&mut bytes),
+            Some(Effect::Send(before)) if bytes.prepend(before.remaining()) => *before = bytes,
+            Some(Effect::Send(before)) => before.append(|before| before.extend_from_slice(bytes.remaining())),
             _ => self.list.push(Effect::Send(bytes)),
         }
     }

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FlockOperation, Mode, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
@@ -16,6 +17,28 @@ use crate::attributes::{Attributes, MODE_BITS, Timestamp};
 /// What `fstat(2)` says.
 pub fn attributes(file: &File) -> io::Result<Attributes> {
     Ok(Attributes::of(&rustix::fs::fstat(file)?))
+}
+
+/// Appends the `len` bytes of `file` from `offset` on to `bytes`. Memory is not filled with zeros first: for a small file that
+/// takes about as long as reading it.
+///
+/// # Errors
+/// What `pread(2)` says; `UnexpectedEof` if the file ends before. What was read until then is there.
+pub fn append(file: &File, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let end = bytes.len().saturating_add(len);
+    bytes.reserve_exact(len);
+    let mut at = offset;
+    while bytes.len() < end {
+        match rustix::io::pread(file, spare_capacity(bytes), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => at += read as u64,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // There may have been more room, and more in the file.
+    bytes.truncate(end);
+    Ok(())
 }
 
 /// Takes `len` bytes of room on disk for `file`, which must be empty. Its size stays 0 and grows as it is written.
@@ -131,6 +154,22 @@ mod tests {
     use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
     use super::*;
+
+    #[test]
+    fn what_is_appended_is_the_part_asked_for_and_an_end_before_it_is_an_error() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"0123456789", 0).unwrap();
+        for room in [0, 1, 100] {
+            let mut bytes = Vec::with_capacity(1 + room);
+            bytes.push(b'.');
+            append(&file, 2, 3, &mut bytes).unwrap();
+            append(&file, 9, 0, &mut bytes).unwrap();
+            append(&file, 8, 2, &mut bytes).unwrap();
+            assert_eq!(bytes, b".23489");
+            let error = append(&file, 8, 3, &mut bytes).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
 
     #[test]
     fn room_taken_in_advance_is_not_size() {

@@ -73,14 +73,15 @@ impl BufferPool {
         self.small.bytes
     }
 
-    /// Whether a buffer of that size can be taken. If not, the driver is woken when one comes back.
-    pub(crate) fn has_or_wakes(&self, size: BufferSize) -> bool {
+    /// How many buffers of that size can be taken. If none, the driver is woken when one comes back.
+    pub(crate) fn free_or_wakes(&self, size: BufferSize) -> usize {
         let mut stock = match size {
             BufferSize::Large => self.large.stock(),
             BufferSize::Small => self.small.stock(),
         };
-        stock.wanted = stock.free.is_empty() && stock.unallocated == 0;
-        !stock.wanted
+        let free = stock.free.len() + stock.unallocated;
+        stock.wanted = free == 0;
+        free
     }
 }
 
@@ -256,7 +257,7 @@ mod models {
             let pool = BufferPool::new(limits, waker.clone());
             let buf = pool.take_small().unwrap();
             thread::spawn(move || drop(buf));
-            while !pool.has_or_wakes(BufferSize::Small) {
+            while pool.free_or_wakes(BufferSize::Small) == 0 {
                 waker.turn();
             }
             assert!(pool.take_small().is_some());
@@ -345,10 +346,10 @@ mod tests {
         let (mut poll, pool) = pool();
         let mut events = mio::Events::with_capacity(1);
         let buf = pool.take_small().unwrap();
-        assert!(!pool.has_or_wakes(BufferSize::Small));
-        assert!(pool.has_or_wakes(BufferSize::Large));
+        assert_eq!(pool.free_or_wakes(BufferSize::Small), 0);
+        assert_eq!(pool.free_or_wakes(BufferSize::Large), 2);
         std::thread::spawn(move || drop(buf)).join().unwrap();
         poll.poll(&mut events, None).unwrap();
-        assert!(pool.has_or_wakes(BufferSize::Small));
+        assert_eq!(pool.free_or_wakes(BufferSize::Small), 1);
     }
 }

@@ -12,6 +12,10 @@ use crate::{Done, Job, Token, Waker, WorkerPool};
 /// page by page, and went back to it, in each turn (docs/why-event-loop.md).
 pub const OWN_WORK_PER_TURN_MAX: usize = 4;
 
+/// Receives of one turn, together with the own work that waits. Whoever is heard later is answered no later for that, and what is
+/// known of those who were heard is still in the processor's cache when they are answered (docs/why-event-loop.md).
+pub const RECEIVED_AHEAD_MAX: usize = 64;
+
 /// How soon work is offered again to workers that others keep busy.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -53,6 +57,11 @@ impl<J: Job> Chores<J> {
     /// Whether the next turn has some of it to do itself.
     pub(crate) fn has_own(&self) -> bool {
         !self.own.is_empty()
+    }
+
+    /// How many receives the next answers can do with: each may bring work for this thread.
+    pub(crate) fn receives_wanted(&self) -> usize {
+        RECEIVED_AHEAD_MAX.saturating_sub(self.own.len())
     }
 
     /// Does some of what this thread has to do itself.

@@ -22,6 +22,7 @@ mod order;
 mod receive;
 #[cfg(xferd_sim)]
 mod sim_driver;
+mod starved;
 pub mod sync;
 mod timers;
 mod transmit;
@@ -32,7 +33,7 @@ mod workers;
 #[cfg(not(loom))]
 pub use backend::{AnyDriver, BACKEND_VARIABLE, Backend, Chosen, Drivers};
 pub use buffer::{BufferLimits, BufferPool, PAGE_BYTES, PoolBuf};
-pub use chores::OWN_WORK_PER_TURN_MAX;
+pub use chores::{OWN_WORK_PER_TURN_MAX, RECEIVED_AHEAD_MAX};
 pub use driver::{BYTES_PER_TURN_MAX, Driver, LISTENERS_MAX, Limits, Wait, Waker};
 #[cfg(not(any(loom, xferd_sim)))]
 pub use mio_driver::MioDriver;

@@ -25,6 +25,7 @@ use crate::chores::Chores;
 use crate::op::Key;
 use crate::order::{Direction, Order};
 use crate::receive::Receive;
+use crate::starved::Starved;
 use crate::sync::Bell;
 use crate::transmit::Transmit;
 use crate::{
@@ -44,12 +45,12 @@ pub struct MioDriver<J: Job> {
     streams: Slab<Stream>,
     /// Turns since the kernel was last asked for events.
     turns_unpolled: usize,
-    /// Slots of streams with an operation that can be tried. A slot may have changed hands since.
-    runnable: VecDeque<usize>,
+    /// Slots of streams on which receiving, or sending, can be tried. A slot may have changed hands since.
+    receivable: VecDeque<usize>,
+    sendable: VecDeque<usize>,
     /// Slots of streams whose sockets seem full, and since when.
     full: VecDeque<(usize, Instant)>,
-    /// Slots of streams that found no buffer free, once each.
-    starved: Vec<usize>,
+    starved: Starved,
     buffers: BufferPool,
     chores: Chores<J>,
     /// What ended outside a turn.
@@ -81,9 +82,10 @@ impl<J: Job> MioDriver<J> {
             listeners: Slab::new(),
             streams: Slab::new(),
             turns_unpolled: 0,
-            runnable: VecDeque::new(),
+            receivable: VecDeque::new(),
+            sendable: VecDeque::new(),
             full: VecDeque::new(),
-            starved: Vec::new(),
+            starved: Starved::default(),
             buffers: BufferPool::new(limits.buffers, waker.clone()),
             chores: Chores::new(workers, waker.clone()),
             ended: Vec::new(),
@@ -122,8 +124,8 @@ impl<J: Job> MioDriver<J> {
     /// Takes a stream out; closing its descriptor also ends its registration, of which no duplicate exists.
     fn remove(&mut self, slot: usize) -> Stream {
         let stream = self.streams.remove(slot);
-        if stream.starved.is_some() {
-            self.starved.retain(|starved| *starved != slot);
+        if let Some(size) = stream.starved {
+            self.starved.remove(size, slot);
         }
         stream
     }
@@ -202,12 +204,16 @@ impl<J: Job> MioDriver<J> {
         self.ended.push(Done { token, result: Err(error), carried });
     }
 
-    /// Puts a stream into the run queue if something on it can be tried.
+    /// Puts a stream into the queues of what can be tried on it.
     fn schedule(&mut self, slot: usize) {
         let Some(stream) = self.streams.get_mut(slot) else { return };
-        if !stream.queued && stream.is_ready() {
-            stream.queued = true;
-            self.runnable.push_back(slot);
+        if stream.can_send() && !stream.queued_to_send {
+            stream.queued_to_send = true;
+            self.sendable.push_back(slot);
+        }
+        if stream.can_receive() && !stream.queued_to_receive {
+            stream.queued_to_receive = true;
+            self.receivable.push_back(slot);
         }
     }
 
@@ -233,25 +239,22 @@ impl<J: Job> MioDriver<J> {
 
     /// Lets streams that had no buffer try again if there is one.
     fn revive(&mut self) {
-        if self.starved.is_empty() {
-            return;
-        }
-        let (large, small) = (BufferSize::Large, BufferSize::Small);
-        let free = [large, small].map(|size| self.buffers.has_or_wakes(size).then_some(size));
-        for slot in std::mem::take(&mut self.starved) {
-            let Some(stream) = self.streams.get_mut(slot) else { continue };
-            if free.contains(&stream.starved) {
+        for size in [BufferSize::Large, BufferSize::Small] {
+            if self.starved.is_empty(size) {
+                continue;
+            }
+            for _ in 0..self.buffers.free_or_wakes(size) {
+                let Some(slot) = self.starved.pop(size) else { break };
+                let Some(stream) = self.streams.get_mut(slot) else { continue };
                 stream.starved = None;
                 self.schedule(slot);
-            } else {
-                self.starved.push(slot);
             }
         }
     }
 
     /// Whether a turn has something to do without any event.
     fn is_ready(&self) -> bool {
-        !self.runnable.is_empty()
+        !(self.receivable.is_empty() && self.sendable.is_empty())
             || self.chores.has_own()
             || self.listeners.iter().any(|(_, port)| port.is_ready())
     }
@@ -298,16 +301,24 @@ impl<J: Job> MioDriver<J> {
         self.streams.get(slot).is_some_and(|stream| stream.full == Some(since))
     }
 
-    fn run_streams(&mut self, done: &mut Vec<Done<J>>) {
-        for _ in 0..self.runnable.len() {
-            let Some(slot) = self.runnable.pop_front() else { return };
+    fn receive_some(&mut self, done: &mut Vec<Done<J>>) {
+        for _ in 0..self.receivable.len().min(self.chores.receives_wanted()) {
+            let Some(slot) = self.receivable.pop_front() else { return };
             let Some(stream) = self.streams.get_mut(slot) else { continue };
-            stream.queued = false;
-            let was_starved = stream.starved;
+            stream.queued_to_receive = false;
+            let was_starved = stream.starved.is_some();
             done.extend(stream.receive(&self.buffers));
-            if stream.starved.is_some() && was_starved.is_none() {
-                self.starved.push(slot);
+            if let (Some(size), false) = (stream.starved, was_starved) {
+                self.starved.push(size, slot);
             }
+        }
+    }
+
+    fn send_all(&mut self, done: &mut Vec<Done<J>>) {
+        for _ in 0..self.sendable.len() {
+            let Some(slot) = self.sendable.pop_front() else { return };
+            let Some(stream) = self.streams.get_mut(slot) else { continue };
+            stream.queued_to_send = false;
             let connecting = matches!(stream.sending, Some((_, Transmit::Connect)));
             let Some(sent) = stream.send() else { continue };
             self.full.extend(stream.full.map(|since| (slot, since)));
@@ -416,7 +427,8 @@ impl<J: Job> Driver<J> for MioDriver<J> {
         for (_, port) in &mut self.listeners {
             done.extend(port.accept());
         }
-        self.run_streams(done);
+        self.send_all(done);
+        self.receive_some(done);
         self.chores.perform_own(done);
         self.collect(done);
         self.chores.dispatch();

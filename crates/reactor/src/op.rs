@@ -176,6 +176,11 @@ pub struct SendBuf {
 }
 
 impl SendBuf {
+    /// All of `bytes` but the first `room`, which are room for what has to come before.
+    pub fn with_room(bytes: Vec<u8>, room: usize) -> SendBuf {
+        SendBuf { start: room.min(bytes.len()), bytes }
+    }
+
     /// The bytes not sent yet.
     pub fn remaining(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
@@ -191,10 +196,18 @@ impl SendBuf {
         self.start = self.start.saturating_add(bytes).min(self.bytes.len());
     }
 
-    /// The vector, emptied, to be filled again.
-    pub fn into_vec(mut self) -> Vec<u8> {
-        self.bytes.clear();
-        self.bytes
+    /// Puts `before` in front of what remains. False if there is no room for it.
+    pub fn prepend(&mut self, before: &[u8]) -> bool {
+        let Some(start) = self.start.checked_sub(before.len()) else { return false };
+        let Some(room) = self.bytes.get_mut(start..self.start) else { return false };
+        room.copy_from_slice(before);
+        self.start = start;
+        true
+    }
+
+    /// Adds what `write` appends.
+    pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
     }
 }
 

@@ -27,6 +27,7 @@ use crate::chores::Chores;
 use crate::op::Key;
 use crate::order::{Direction, Order};
 use crate::receive::Receive;
+use crate::starved::Starved;
 use crate::sync::Bell;
 use crate::transmit::Transmit;
 use crate::{
@@ -48,8 +49,9 @@ pub struct UringDriver<J: Job> {
     streams: Slab<Stream>,
     /// Slots of streams with something to ask the kernel for. A slot may have changed hands since.
     runnable: VecDeque<usize>,
-    /// Slots of streams that found no buffer free, once each.
-    starved: VecDeque<usize>,
+    /// What was received, or failed to be, and has not been handed on.
+    received: VecDeque<(usize, Landing<Tag>)>,
+    starved: Starved,
     buffers: BufferPool,
     /// Buffers that the kernel is to have: as many as it once lacked, so that few connections cost few.
     provided_wanted: usize,
@@ -108,7 +110,8 @@ impl<J: Job> UringDriver<J> {
             listeners: Slab::new(),
             streams: Slab::new(),
             runnable: VecDeque::new(),
-            starved: VecDeque::new(),
+            received: VecDeque::new(),
+            starved: Starved::default(),
             buffers: BufferPool::new(limits.buffers, waker.clone()),
             provided_wanted: 0,
             provided_max: buffers,
@@ -218,8 +221,8 @@ impl<J: Job> UringDriver<J> {
             return;
         }
         let stream = self.streams.remove(slot);
-        if stream.starved.is_some() {
-            self.starved.retain(|starved| *starved != slot);
+        if let Some(size) = stream.starved {
+            self.starved.remove(size, slot);
         }
         if let Some((token, _)) = stream.receiving {
             self.end(token, io::ErrorKind::ConnectionAborted.into(), Carried::Nothing);
@@ -259,28 +262,15 @@ impl<J: Job> UringDriver<J> {
                 break;
             }
         }
-        if self.starved.is_empty() {
-            return;
-        }
-        let mut large = self.buffers.has_or_wakes(BufferSize::Large);
-        // As many as there are buffers: the others would ask in vain.
-        let mut small = self.ring.provided();
-        if small == 0 && self.buffers.has_or_wakes(BufferSize::Small) {
-            small = 1;
-        }
-        for _ in 0..self.starved.len() {
-            let Some(slot) = self.starved.pop_front() else { return };
-            let Some(stream) = self.streams.get_mut(slot) else { continue };
-            let is_served = match stream.starved {
-                Some(BufferSize::Large) => std::mem::replace(&mut large, false),
-                Some(BufferSize::Small) => small.checked_sub(1).map(|left| small = left).is_some(),
-                None => continue,
-            };
-            if is_served {
+        for size in [BufferSize::Large, BufferSize::Small] {
+            if self.starved.is_empty(size) {
+                continue;
+            }
+            for _ in 0..self.buffers.free_or_wakes(size) {
+                let Some(slot) = self.starved.pop(size) else { break };
+                let Some(stream) = self.streams.get_mut(slot) else { continue };
                 stream.starved = None;
                 self.schedule(slot);
-            } else {
-                self.starved.push_back(slot);
             }
         }
     }
@@ -299,10 +289,10 @@ impl<J: Job> UringDriver<J> {
             if stream.phase != Phase::Open {
                 continue;
             }
-            let was_starved = stream.starved;
+            let was_starved = stream.starved.is_some();
             let asked = stream.receive(Tag::Inbound(slot), &mut self.ring, &self.buffers);
-            if stream.starved.is_some() && was_starved.is_none() {
-                self.starved.push_back(slot);
+            if let (Some(size), false) = (stream.starved, was_starved) {
+                self.starved.push(size, slot);
             }
             let connects = matches!(stream.sending, Some((_, Sending::Here(Transmit::Connect))));
             let sent = stream.send(Tag::Outbound(slot), &mut self.ring);
@@ -343,20 +333,7 @@ impl<J: Job> UringDriver<J> {
                     self.is_listening &= !landing.is_last;
                 }
                 Tag::Port(slot) => self.on_accepted(slot, landing),
-                Tag::Inbound(slot) => {
-                    let Some(stream) = self.streams.get_mut(slot) else { continue };
-                    if stream.phase == Phase::Open {
-                        done.extend(stream.received(landing));
-                    } else {
-                        stream.inbound = Way::Idle;
-                    }
-                    if stream.starved == Some(BufferSize::Small) {
-                        self.provided_wanted = (self.provided_wanted + 1).min(self.provided_max);
-                        self.starved.push_back(slot);
-                    }
-                    self.schedule(slot);
-                    self.finish_closing(slot);
-                }
+                Tag::Inbound(slot) => self.received.push_back((slot, landing)),
                 Tag::Outbound(slot) => {
                     let Some(stream) = self.streams.get_mut(slot) else { continue };
                     done.extend(stream.sent(landing));
@@ -366,6 +343,23 @@ impl<J: Job> UringDriver<J> {
             }
         }
         self.accept(done);
+    }
+
+    fn receive_some(&mut self, done: &mut Vec<Done<J>>) {
+        for _ in 0..self.chores.receives_wanted() {
+            let Some((slot, landing)) = self.received.pop_front() else { return };
+            let Some(stream) = self.streams.get_mut(slot) else { continue };
+            if landing.lacks_buffer() {
+                self.provided_wanted = (self.provided_wanted + 1).min(self.provided_max);
+            }
+            if stream.phase == Phase::Open {
+                done.extend(stream.received(landing));
+            } else {
+                stream.inbound = Way::Idle;
+            }
+            self.schedule(slot);
+            self.finish_closing(slot);
+        }
     }
 
     fn on_accepted(&mut self, slot: usize, landing: Landing<Tag>) {
@@ -501,11 +495,14 @@ impl<J: Job> Driver<J> for UringDriver<J> {
         self.chores.dispatch();
         self.revive();
         self.ask(done);
-        let has_something = done.len() > done_before || self.chores.has_own() || !self.runnable.is_empty();
+        let has_something = done.len() > done_before
+            || self.chores.has_own()
+            || !(self.received.is_empty() && self.runnable.is_empty());
         if !has_something || self.ring.has_news() {
             self.enter(if has_something { Wait::Now } else { wait })?;
             self.land(done);
         }
+        self.receive_some(done);
         self.chores.perform_own(done);
         self.collect(done);
         self.chores.dispatch();

@@ -19,8 +19,8 @@ use rig::{
 use xferd_os::net::Listener;
 use xferd_os::{Mapping, Sink};
 use xferd_reactor::{
-    BYTES_PER_TURN_MAX, BufferLimits, Carried, LISTENERS_MAX, Limits, OWN_WORK_PER_TURN_MAX, Op, SendBuf,
-    SockRef, Wait,
+    BYTES_PER_TURN_MAX, BufferLimits, Carried, LISTENERS_MAX, Limits, OWN_WORK_PER_TURN_MAX, Op,
+    RECEIVED_AHEAD_MAX, SendBuf, SockRef, Wait,
 };
 
 const LIMITS: Limits = Limits {
@@ -585,6 +585,35 @@ fn a_turn_does_so_many_jobs_itself_and_leaves_the_next_for_another() {
 }
 
 #[test]
+fn a_turn_receives_from_so_many_and_from_fewer_while_its_own_work_waits() {
+    each_driver_without_workers(|rig| {
+        let mut pairs: Vec<_> = (0..2 * RECEIVED_AHEAD_MAX).map(|_| rig.pair()).collect();
+        for (sock, peer) in &mut pairs {
+            peer.write_all(b"x").unwrap();
+            rig.start(Op::RecvSmall { sock: *sock, bytes_max: 1 });
+        }
+        let mut heard = 0;
+        while heard < RECEIVED_AHEAD_MAX {
+            let received = rig.turn(Wait::Forever).len();
+            assert!(received <= RECEIVED_AHEAD_MAX);
+            heard += received;
+        }
+        for _ in 0..RECEIVED_AHEAD_MAX {
+            rig.start(Op::Offload(Task::new(|| {})));
+        }
+        let (mut worked, mut waiting) = (0, RECEIVED_AHEAD_MAX);
+        while heard < pairs.len() || worked < RECEIVED_AHEAD_MAX {
+            let done = rig.turn(Wait::Forever);
+            let received = done.iter().filter(|done| matches!(done.carried, Carried::Buf(_))).count();
+            assert!(received <= RECEIVED_AHEAD_MAX - waiting, "{received} with {waiting} jobs waiting");
+            (heard, worked) = (heard + received, worked + done.len() - received);
+            waiting = RECEIVED_AHEAD_MAX - worked;
+        }
+        assert!(rig.has_nothing_in_flight());
+    });
+}
+
+#[test]
 fn a_job_that_panics_is_reported_and_the_next_ones_run() {
     each_driver(|rig| {
         for _ in 0..4 {
@@ -714,14 +743,16 @@ fn many_connections_echo_at_once() {
 }
 
 #[test]
-fn a_send_buffer_counts_what_went_and_is_used_again() {
-    let mut buf = SendBuf::from(b"abc".to_vec());
+fn a_send_buffer_has_room_in_front_and_behind_and_counts_what_went() {
+    let mut buf = SendBuf::with_room(b"..b".to_vec(), 2);
+    assert!(!buf.prepend(b"123"));
+    assert!(buf.prepend(b"a") && buf.prepend(b""));
+    buf.append(|bytes| bytes.push(b'c'));
+    assert_eq!(buf.remaining(), b"abc");
     buf.advance(1);
     assert_eq!(buf.remaining(), b"bc");
     buf.advance(usize::MAX);
     assert!(buf.is_empty());
-    let bytes = buf.into_vec();
-    assert!(bytes.is_empty() && bytes.capacity() >= 3);
 }
 
 #[test]

@@ -742,11 +742,13 @@ impl ServerSession {
         let store = self.shared.store.clone();
         self.waiting.insert(request, Waiting::Get { path: get.path.clone() });
         let Get { start, end, digest, .. } = get;
-        let room = if effects.is_crowded() { None } else { self.shared.room.take(READ_AT_ONCE_BYTES_MAX) };
-        let small_bytes_max = room.as_ref().map_or(0, |_| READ_AT_ONCE_BYTES_MAX);
-        let wanted = Wanted { start, end, digest, mapped: false, small_bytes_max };
+        let room = (!effects.is_crowded()).then(|| self.shared.room.clone());
         let files = self.shared.open_files.clone();
         effects.work(request, move || {
+            // Whoever has to wait for it takes no room meanwhile.
+            let room = room.and_then(|room| room.take(READ_AT_ONCE_BYTES_MAX));
+            let small_bytes_max = room.as_ref().map_or(0, |_| READ_AT_ONCE_BYTES_MAX);
+            let wanted = Wanted { start, end, digest, mapped: false, small_bytes_max };
             let opened = Opened::open(&store, &get.path, &wanted, &files);
             ServerOutcome::Opened(opened.map(|opened| {
                 let room = room.filter(|_| matches!(opened.content, Content::Small(..)));
@@ -887,7 +889,7 @@ impl ServerSession {
             effects.send(request, &Frame::File(opened.header));
             match opened.content {
                 Content::Small(bytes, digest) => {
-                    let sent = bytes.len() as u64;
+                    let sent = bytes.remaining().len() as u64;
                     send_small(request, opened.header.start, bytes, digest, effects);
                     effects.send(request, &Frame::End);
                     self.finish_get(request, Ok(sent), effects);

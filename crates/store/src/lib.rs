@@ -20,7 +20,9 @@
 //! store.commit(staging, 5, &attributes, false)?;
 //!
 //! let source = store.open_source(&path)?;
-//! assert_eq!(source.read(0, source.size())?, b"hello");
+//! let mut bytes = Vec::new();
+//! source.read(0, source.size(), &mut bytes)?;
+//! assert_eq!(bytes, b"hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]

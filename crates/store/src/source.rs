@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use xferd_os::{Attributes, File, FileExt, file};
+use xferd_os::{Attributes, File, file};
 use xferd_wire::{Identity, RemotePath};
 
 use crate::attributes::FileAttributes;
 use crate::error::{StoreError, shown};
 use crate::names::admit;
 use crate::store::Store;
-
-/// Bytes that a small file's announcement, digest and end have on the wire, and some more.
-const ROOM_BYTES: usize = 512;
 
 /// A file that is open for reading, and what it was when it was opened.
 ///
@@ -44,17 +41,14 @@ impl Source {
         identity(&self.opened)
     }
 
-    /// Reads `[start, end)`, which has to fit into memory. The vector has room for the frames that go with it.
+    /// Appends `[start, end)`, which has to fit into memory, to `bytes`.
     ///
     /// # Errors
     /// [`StoreError::SourceChanged`] if it was written to since it was opened, or is shorter.
-    pub fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
-        let bytes = usize::try_from(end.saturating_sub(start)).map_err(|_| self.changed())?;
-        let mut read = Vec::with_capacity(bytes.saturating_add(ROOM_BYTES));
-        read.resize(bytes, 0);
-        self.file.read_exact_at(&mut read, start).map_err(|error| self.read_failed(error))?;
-        self.verify_unchanged()?;
-        Ok(read)
+    pub fn read(&self, start: u64, end: u64, bytes: &mut Vec<u8>) -> Result<(), StoreError> {
+        let len = usize::try_from(end.saturating_sub(start)).map_err(|_| self.changed())?;
+        file::append(&self.file, start, len, bytes).map_err(|error| self.read_failed(error))?;
+        self.verify_unchanged()
     }
 
     /// The error of reading bytes that it had when it was opened: if they are not there, it was changed.

@@ -211,6 +211,16 @@ pub fn attributes(file: &File) -> io::Result<Attributes> {
     .map_err(error)
 }
 
+/// Appends the `len` bytes of `file` from `offset` on to `bytes`.
+///
+/// # Errors
+/// What `pread(2)` says; `UnexpectedEof` if the file ends before.
+pub fn append(file: &File, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let start = bytes.len();
+    bytes.resize(start + len, 0);
+    file.read_exact_at(&mut bytes[start..], offset)
+}
+
 /// Takes `len` bytes of room on disk for `file`, which may not be there.
 ///
 /// # Errors

@@ -24,8 +24,9 @@ pub(super) struct Stream {
     /// Since when the socket seems full: it took less than it was offered. An event will tell when it takes more; but that
     /// is only very likely, so the driver has it among those that are tried again after a moment.
     pub(super) full: Option<Instant>,
-    /// Whether the driver has it in its run queue.
-    pub(super) queued: bool,
+    /// Whether the driver has it among those that can receive, or send.
+    pub(super) queued_to_receive: bool,
+    pub(super) queued_to_send: bool,
     /// The size of the buffer that it found none of; the driver has it among those that wait for one.
     pub(super) starved: Option<BufferSize>,
     /// Nothing more will come: readable for good.
@@ -43,7 +44,8 @@ impl Stream {
             receiving: None,
             sending: None,
             full: None,
-            queued: false,
+            queued_to_receive: false,
+            queued_to_send: false,
             starved: None,
             ended: false,
             inflow: Inflow::new(),
@@ -76,14 +78,19 @@ impl Stream {
         self.ended |= ended;
     }
 
-    /// Whether an operation can be tried.
-    pub(super) fn is_ready(&self) -> bool {
-        (self.readable && self.receiving.is_some()) || (self.writable && self.sending.is_some())
+    /// Whether receiving can be tried.
+    pub(super) fn can_receive(&self) -> bool {
+        self.readable && self.receiving.is_some() && self.starved.is_none()
+    }
+
+    /// Whether sending can be tried.
+    pub(super) fn can_send(&self) -> bool {
+        self.writable && self.sending.is_some()
     }
 
     /// Tries to receive. `None` while nothing is there, or while [`Stream::starved`].
     pub(super) fn receive<J>(&mut self, buffers: &BufferPool) -> Option<Done<J>> {
-        if !self.readable {
+        if !self.can_receive() {
             return None;
         }
         let (token, receive) = self.receiving?;

@@ -35,13 +35,8 @@ pub(super) struct Entries {
 pub(super) enum Request {
     /// Connections to a listener, one after the other, until it is cancelled or fails.
     Accept(RawFd),
-    /// What there is, at most `bytes_max`, into a provided buffer, which the kernel picks when there is something.
-    ReceiveProvided {
-        fd: RawFd,
-        bytes_max: u32,
-        /// Whether nothing is expected to be there yet.
-        waits: bool,
-    },
+    /// What there will be, at most `bytes_max`, into a provided buffer, which the kernel picks when there is something.
+    ReceiveProvided { fd: RawFd, bytes_max: u32 },
     /// What there is now into the spare part of a buffer: never waits.
     Receive { fd: RawFd, buf: PoolBuf },
     /// The front of what remains.
@@ -69,6 +64,13 @@ pub(super) struct Landing<T> {
     pub(super) is_last: bool,
     /// Whether the kernel says that there is more to be received.
     pub(super) has_more: bool,
+}
+
+impl<T> Landing<T> {
+    /// Whether there is something to be received, and no provided buffer was left for it.
+    pub(super) fn lacks_buffer(&self) -> bool {
+        matches!(&self.result, Err(error) if error.raw_os_error() == Some(libc::ENOBUFS))
+    }
 }
 
 /// What comes back with a completion.
@@ -175,10 +177,10 @@ impl<T: Copy> Ring<T> {
                 let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
                 (opcode::AcceptMulti::new(Fd(fd)).flags(flags).build(), Cargo::Connections)
             }
-            Request::ReceiveProvided { fd, bytes_max, waits } => {
+            Request::ReceiveProvided { fd, bytes_max } => {
                 let queued = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), bytes_max)
                     .buf_group(Provided::GROUP)
-                    .ioprio(if waits { RECVSEND_POLL_FIRST } else { 0 })
+                    .ioprio(RECVSEND_POLL_FIRST)
                     .build()
                     .flags(squeue::Flags::BUFFER_SELECT);
                 (queued, Cargo::Provided)

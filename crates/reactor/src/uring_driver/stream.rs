@@ -23,8 +23,8 @@ pub(super) struct Stream {
     pub(super) inbound: Way,
     pub(super) sending: Option<(Token, Sending)>,
     pub(super) outbound: Way,
-    /// Whether the socket is known to be ready: then it is tried, else waited for. A receive that is tried takes a buffer
-    /// first, and so may find none where it would not have needed one.
+    /// Whether the socket is known to be ready: then it is tried, else waited for. A receive that is tried is lent a buffer
+    /// first, and one that waits needs none.
     readable: bool,
     writable: bool,
     /// Whether the driver has it in its run queue.
@@ -123,18 +123,17 @@ impl Stream {
         };
         let fd = self.socket.as_raw_fd();
         self.inbound = match receive {
-            Receive::Small { bytes_max } => {
-                let bytes_max = count(bytes_max.min(BYTES_PER_TURN_MAX));
-                let request = Request::ReceiveProvided { fd, bytes_max, waits: !self.readable };
-                Way::Taken(ring.submit(tag, request).map_err(|_| NoRoom)?)
-            }
-            Receive::Large { .. } if self.readable => {
+            _ if self.readable => {
                 let size = receive.buffer_size(buffers);
                 let Some(buf) = receive.lend(size, buffers) else {
                     self.starved = Some(size);
                     return Ok(());
                 };
                 Way::Taken(ring.submit(tag, Request::Receive { fd, buf }).map_err(|_| NoRoom)?)
+            }
+            Receive::Small { bytes_max } => {
+                let bytes_max = count(bytes_max.min(BYTES_PER_TURN_MAX));
+                Way::Taken(ring.submit(tag, Request::ReceiveProvided { fd, bytes_max }).map_err(|_| NoRoom)?)
             }
             Receive::Large { .. } => {
                 let request = Request::Poll { fd, events: libc::POLLIN | libc::POLLRDHUP };
@@ -152,13 +151,13 @@ impl Stream {
             self.readable = true;
             return None;
         }
+        let lacks_buffer = landing.lacks_buffer();
         let (token, receive) = self.receiving.take()?;
         let result = match landing.result {
             Err(error) if way == Way::Cancelled && is_void(&error) => Err(io::ErrorKind::Interrupted.into()),
             Err(error) if is_void(&error) => {
                 self.receiving = Some((token, receive));
-                self.readable = error.raw_os_error() == Some(libc::ENOBUFS);
-                self.starved = self.readable.then_some(BufferSize::Small);
+                self.readable = lacks_buffer;
                 self.inflow.set_mark(&self.socket, receive);
                 return None;
             }

@@ -98,7 +98,7 @@ impl Stage {
     fn perform(&mut self) {
         for effect in self.effects.take() {
             match effect {
-                Effect::Send(bytes) => self.client.read(&bytes),
+                Effect::Send(bytes) => self.client.read(bytes.remaining()),
                 Effect::SendExtent { key, len, source, .. } => {
                     assert!(matches!(source, SendSource::File(_)));
                     self.client.raw_due -= len;
