@@ -284,6 +284,10 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
+        if self.transfer.sink.has_lost() {
+            // At once, and not when the last one goes: nobody is to go on with it.
+            *lock(&self.transfer.staging) = None;
+        }
         let transfers = self.transfers.clone();
         let mut open = lock(&transfers.open);
         self.detach();
