@@ -181,8 +181,7 @@ impl Server {
         let limits =
             Limits { sockets_max, operations_max: sockets_max.saturating_mul(6), ..Limits::default() };
         let (mut shards, chosen) =
-            shards(config.backend, config.io_threads, config.workers, limits, config.connections_max)
-                .map_err(|error| start_failed(&error))?;
+            shards(config.backend, config.io_threads, config.workers, limits, config.connections_max)?;
         let mailboxes: Vec<_> = shards.iter().map(Shard::mailbox).collect();
         let places = shards.iter().map(|shard| (shard.load(), shard.mailbox())).collect();
         let placement = Placement { places, shared: shared.clone(), connections_max: config.connections_max };
