@@ -31,6 +31,14 @@ export function build() {
   run('npm', ['run', '--silent', 'build'])
 }
 
+/** Why servers on this system are not on io_uring, if so. To be asked once everything is built. */
+export async function whyNoUring() {
+  const { serve } = await import('../dist/index.mjs')
+  const server = await serve({ root: import.meta.dirname, listen: ['xfer://127.0.0.1:0'], readOnly: true })
+  await server.close()
+  return server.backend.name === 'mio' && (server.backend.reason ?? 'XFERD_BACKEND asks for mio')
+}
+
 function run(command, args) {
   const { status, error } = spawnSync(command, args, { stdio: ['ignore', process.stderr, process.stderr] })
   if (error) throw error

@@ -105,7 +105,8 @@ export class Server implements AsyncDisposable {
     const { signal } = this.#ended
     for (;;) {
       const last = signal.aborted
-      const batch: (Omit<RawServerEvent, 'error'> & { error?: RawError | XferdError })[] = this.#server.events()
+      const batch: (Omit<RawServerEvent, 'error'> & { error?: RawError | XferdError })[] =
+        this.#server.events()
       for (const event of batch) if (event.error) event.error = errorFrom(event.error)
       if (batch.length > 0) yield batch as ServerEvent[]
       if (last) return

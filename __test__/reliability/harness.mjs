@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -253,6 +253,8 @@ export async function report(name, settings, body) {
   const seconds = Math.round((performance.now() - startMs) / 100) / 10
   const summary = {
     run: name,
+    day: new Date().toISOString().slice(0, 10),
+    kernel: release(),
     ...chosen,
     backend: [...backends].join(' and ') || chosen.backend,
     seconds,

@@ -95,8 +95,8 @@ export class Serve extends XferdCommand {
     for await (const batch of server.batches()) {
       if (this.jsonEnabled()) process.stdout.write(linesOf(batch))
       else
-        for (const { path, peer, error } of batch)
-          if (error) this.tell(`${path ?? peer ?? 'a connection'}: ${error.message}`)
+        for (const { path, peer, error } of batch.filter(({ error }) => error))
+          this.tell(`${path ?? peer ?? 'a connection'}: ${error?.message}`)
     }
   }
 
