@@ -1,9 +1,13 @@
 // Makes a checkout ready. Plain Node without dependencies: on a fresh clone there are none yet.
 import { spawnSync } from 'node:child_process'
-import { statSync } from 'node:fs'
+import { lstatSync, statSync } from 'node:fs'
 
-/** Installs what package-lock.json names, unless it is installed already. */
+/**
+ * Installs what package-lock.json names, unless it is installed already. What a link leads to belongs to another checkout, and npm
+ * would empty that.
+ */
 export function install() {
+  if (lstatSync('node_modules', { throwIfNoEntry: false })?.isSymbolicLink()) return
   const locked = statSync('package-lock.json').mtimeMs
   const installed = statSync('node_modules/.package-lock.json', { throwIfNoEntry: false })?.mtimeMs ?? 0
   if (installed < locked) run('npm', ['ci'])
