@@ -15,6 +15,7 @@ import {
   stallingNetwork,
   startServer,
   startXferd,
+  startXferdWith,
   underWay,
   until,
   xferd,
@@ -161,6 +162,17 @@ test('a wrong command line ends with 2, and with an object if one was asked for'
     const { error } = JSON.parse(stdout)
     t.deepEqual(Object.keys(error), ['code', 'message', 'retryable'])
     t.is(error.code, 'INVALID_ARGUMENT')
+  }
+})
+
+test('a backend in the environment that there is not ends with 2 and says which there are', async (t) => {
+  for (const args of [
+    ['serve', folder(t), '--port', '0'],
+    ['ls', 'xfer://127.0.0.1:1'],
+  ]) {
+    const { code, stderr } = await outcome(startXferdWith({ XFERD_BACKEND: 'epoll' }, ...args))
+    t.is(code, 2, stderr)
+    t.regex(stderr, /^xferd: XFERD_BACKEND is "epoll".* give one of auto, mio, uring/)
   }
 })
 

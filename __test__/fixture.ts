@@ -176,7 +176,13 @@ export function xferd(...args: string[]): Promise<Outcome> {
 }
 
 export function startXferd(...args: string[]): ChildProcess {
-  return spawn(process.execPath, [XFERD, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  return startXferdWith({}, ...args)
+}
+
+/** The same with these variables in its environment. */
+export function startXferdWith(env: Record<string, string>, ...args: string[]): ChildProcess {
+  const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe']
+  return spawn(process.execPath, [XFERD, ...args], { env: { ...process.env, ...env }, stdio })
 }
 
 /** Runs a program in a process of its own, as an ES module in the checkout unless said otherwise. */

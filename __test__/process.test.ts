@@ -133,6 +133,74 @@ test('a server may exit in the middle of a transfer', async (t) => {
   t.deepEqual(namesBelow(root), [])
 })
 
+test('no timer runs while nothing happens, and what happens then is told', async (t) => {
+  const { code, stdout, stderr } = await runScript(
+    `${IMPORT}
+    import { createHook } from 'node:async_hooks'
+    import { setTimeout as pause } from 'node:timers/promises'
+    const made = []
+    const hook = createHook({ init: (_, type) => void (/Time/.test(type) && made.push(type)) })
+    const server = await serve({ root: args[0], listen: ['xfer://127.0.0.1:0'] })
+    const happened = []
+    const reading = (async () => {
+      for await (const { event } of server.events()) {
+        happened.push(event)
+        if (event === 'accepted') accepted()
+      }
+    })()
+    let accepted
+    const first = new Promise((resolve) => { accepted = resolve })
+    const client = await connect(server.addresses[0])
+    await first
+    await client.list()
+    await pause(100)
+    // The server waits for connections, the client has one, and somebody waits for events.
+    const idle = pause(500)
+    hook.enable()
+    await idle
+    hook.disable()
+    const second = new Promise((resolve) => { accepted = resolve })
+    const other = await connect(server.addresses[0])
+    await second
+    await other.close()
+    await client.close()
+    await server.close()
+    await reading
+    console.log(JSON.stringify({ made, left: process.getActiveResourcesInfo().filter((it) => /Time/.test(it)) }))
+    console.log(happened.join(' '))`,
+    folder(t),
+  )
+  t.is(code, 0, stderr)
+  const [resources, happened] = stdout.trim().split('\n')
+  t.deepEqual(JSON.parse(resources as string), { made: [], left: [] })
+  t.is(happened, 'accepted accepted closed closed')
+})
+
+test('a server that was unreferenced lets its process exit although somebody waits for its events', async (t) => {
+  const { code, signal, stderr } = await runScript(
+    `${IMPORT}
+    const server = await serve({ root: args[0], listen: ['xfer://127.0.0.1:0'] })
+    server.unref()
+    void server.events().next()`,
+    folder(t),
+  )
+  t.deepEqual([code, signal], [0, null], stderr)
+})
+
+test('a storm of events reaches whoever reads them, all of it and in order', async (t) => {
+  const { client, here, server } = await pair(t)
+  const source = join(here, 'tree')
+  for (let file = 0; file < 600; file++) randomFile(join(source, `${file}`), 10)
+  const stored = new Set<string | undefined>()
+  const reading = (async () => {
+    for await (const { event, path } of server.events()) if (event === 'stored') stored.add(path)
+  })()
+  await client.push(source, 'tree')
+  await server.close()
+  await reading
+  t.is(stored.size, 600)
+})
+
 /** Serves, transfers and closes in a thread of its own. */
 const WORKER = `
   const { workerData } = require('node:worker_threads')

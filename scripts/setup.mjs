@@ -1,9 +1,13 @@
 // Makes a checkout ready. Plain Node without dependencies: on a fresh clone there are none yet.
 import { spawnSync } from 'node:child_process'
-import { statSync } from 'node:fs'
+import { lstatSync, statSync } from 'node:fs'
 
-/** Installs what package-lock.json names, unless it is installed already. */
+/**
+ * Installs what package-lock.json names, unless it is installed already. What a link leads to belongs to another checkout, and npm
+ * would empty that.
+ */
 export function install() {
+  if (lstatSync('node_modules', { throwIfNoEntry: false })?.isSymbolicLink()) return
   const locked = statSync('package-lock.json').mtimeMs
   const installed = statSync('node_modules/.package-lock.json', { throwIfNoEntry: false })?.mtimeMs ?? 0
   if (installed < locked) run('npm', ['ci'])
@@ -29,6 +33,14 @@ export function installCounters() {
 /** Builds the addon, the SDK and the command line; quick if nothing has changed. */
 export function build() {
   run('npm', ['run', '--silent', 'build'])
+}
+
+/** Why servers on this system are not on io_uring, if so. To be asked once everything is built. */
+export async function whyNoUring() {
+  const { serve } = await import('../dist/index.mjs')
+  const server = await serve({ root: import.meta.dirname, listen: ['xfer://127.0.0.1:0'], readOnly: true })
+  await server.close()
+  return server.backend.name === 'mio' && (server.backend.reason ?? 'XFERD_BACKEND asks for mio')
 }
 
 function run(command, args) {

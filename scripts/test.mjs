@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { install, installCounters } from './setup.mjs'
+import { install, installCounters, whyNoUring } from './setup.mjs'
 
 const steps = [
   { command: 'npm run --silent build' },
@@ -127,19 +127,6 @@ function sum(output, pattern) {
     total.failed += Number(failed)
   }
   return total
-}
-
-/** Why this system has no io_uring for us, if so. To be asked once everything is built. */
-async function whyNoUring() {
-  const { serve } = await import('../dist/index.mjs')
-  const server = await serve({
-    root: import.meta.dirname,
-    listen: ['xfer://127.0.0.1:0'],
-    readOnly: true,
-    backend: 'auto',
-  })
-  await server.close()
-  return server.backend.reason
 }
 
 function hasNightlySource() {

@@ -2,7 +2,7 @@ import { entryFrom } from './entry.js'
 import { aborted, errorFrom, XferdError } from './error.js'
 import type { RawCompletion, RawError } from './native.js'
 
-/** The native object whose calls are answered here. */
+/** The native object whose calls are answered here, and which may have more to tell. */
 interface Source {
   drain(): RawCompletion[]
   cancel?(id: number): void
@@ -13,14 +13,16 @@ export class Completions {
   #source: Source | undefined
   #closed = false
   readonly #calls = new Map<number, (completion: RawCompletion) => void>()
+  #waiting: (() => void)[] = []
 
-  /** Hands out what has been completed. The native side calls it whenever something has. */
+  /** Hands out what has been completed. The native side calls it whenever something has, or it has something else to tell. */
   readonly wake = (): void => {
     for (const completion of this.#source?.drain() ?? []) {
       const answer = this.#calls.get(completion.id)
       this.#calls.delete(completion.id)
       answer?.(completion)
     }
+    this.#goOn()
     this.#letGo()
   }
 
@@ -32,7 +34,17 @@ export class Completions {
   /** The object was closed: no call begins any more, and it is let go once all are answered. */
   close(): void {
     this.#closed = true
+    this.#goOn()
     this.#letGo()
+  }
+
+  /** Waits until the native side calls, for whatever reason, or the object is closed. */
+  woken(): Promise<void> {
+    return this.#closed ? Promise.resolve() : new Promise((resolve) => this.#waiting.push(resolve))
+  }
+
+  #goOn(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve()
   }
 
   /** The addon holds on to {@link wake} for good, and with it to what it leads to. */

@@ -1,9 +1,12 @@
-// `npm run reliability`: every run on real processes in full, and the table in docs/reliability.md from what they counted. With
-// `--short` the sizes that `npm test` uses, and no change to the document.
+// `npm run reliability`: every run on real processes in full, and their tables in docs/reliability.md from what they counted.
+//
+//   npm run reliability -- [--backend mio|uring] [--short] [RUN | FILE]...
+//
+// A RUN is the name of one; a FILE holds what one printed with `--json`. The tables of others stay as they are. With `--short` the
+// sizes that `npm test` uses, and no change to the document.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { release } from 'node:os'
 import { join } from 'node:path'
 import { json } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
@@ -14,21 +17,28 @@ const DOCUMENT = join(REPOSITORY, 'docs/reliability.md')
 const BEGIN = '<!-- real processes: begin, written by npm run reliability -->'
 const END = '<!-- real processes: end -->'
 
-const { values } = parseArgs({ options: { short: { type: 'boolean' } } })
+const { values, positionals } = parseArgs({
+  options: { short: { type: 'boolean' }, backend: { type: 'string', default: 'auto' } },
+  allowPositionals: true,
+})
 const summaries = []
-for (const [name, short] of Object.entries(SHORT)) {
-  const args = [join(import.meta.dirname, `${name}.mjs`), '--json', ...(values.short ? short : [])]
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-  const [summary] = await Promise.all([json(child.stdout), once(child, 'exit')])
-  summaries.push(summary)
-}
-const section = summaries.map(sectionOf).join('\n\n')
-if (values.short) console.log(section)
-else writeSection(section)
+for (const wanted of positionals.length > 0 ? positionals : Object.keys(SHORT))
+  summaries.push(SHORT[wanted] ? await summaryOf(wanted) : JSON.parse(readFileSync(wanted, 'utf8')))
+const sections = new Map(summaries.map((summary) => [summary.run, sectionOf(summary)]))
+if (values.short) console.log([...sections.values()].join('\n\n'))
+else writeSections(sections)
 const broken = summaries.flatMap(({ violations }) => violations)
 process.exitCode = broken.length === 0 ? 0 : 1
 
-function sectionOf({ run, skipped, rows, violations, ...figures }) {
+async function summaryOf(name) {
+  const sizes = values.short ? SHORT[name] : []
+  const args = [join(import.meta.dirname, `${name}.mjs`), '--json', '--backend', values.backend, ...sizes]
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [summary] = await Promise.all([json(child.stdout), once(child, 'exit')])
+  return summary
+}
+
+function sectionOf({ run, skipped, rows, violations, day, kernel, ...figures }) {
   if (skipped) return `### ${run}\n\nSkipped: ${skipped}.`
   const head = ['fault', 'cases', ...Object.values(PROMISES)]
   const table = [head, head.map((_, column) => (column === 0 ? '---' : '---:')), ...cellsOf(rows)]
@@ -40,6 +50,8 @@ function sectionOf({ run, skipped, rows, violations, ...figures }) {
     `### ${run}`,
     '',
     ...table.map((cells) => `| ${cells.join(' | ')} |`),
+    '',
+    `Run on ${day}, Linux ${kernel}.`,
     '',
     `${told.map(([name, value]) => `${wordsOf(name)} ${value.toLocaleString('en')}`).join(', ')}.`,
     ...lists.flatMap(([name, value]) => ['', `${wordsOf(name)}: ${listOf(value)}.`]),
@@ -60,13 +72,15 @@ function wordsOf(name) {
   return name.replaceAll('_', ' ')
 }
 
-function writeSection(section) {
+/** Puts each section in the place of the one of its name. */
+function writeSections(sections) {
   const document = readFileSync(DOCUMENT, 'utf8')
   const [before, rest] = document.split(BEGIN)
-  const after = rest?.split(END)[1]
-  if (after === undefined) throw new Error(`${DOCUMENT} has no place for the table: ${BEGIN} … ${END}`)
-  const date = new Date().toISOString().slice(0, 10)
-  const where = `Run on ${date}, Linux ${release()}.`
-  writeFileSync(DOCUMENT, `${before}${BEGIN}\n\n${where}\n\n${section}\n\n${END}${after}`)
+  const [there, after] = rest?.split(END) ?? []
+  if (after === undefined) throw new Error(`${DOCUMENT} has no place for the tables: ${BEGIN} … ${END}`)
+  const kept = [...there.matchAll(/^### (\S+)\n.*?(?=\n+### |\s*$(?![\s\S]))/gms)]
+  const all = new Map([...kept.map(([section, name]) => [name, section]), ...sections])
+  const inOrder = Object.keys(SHORT).flatMap((name) => all.get(name) ?? [])
+  writeFileSync(DOCUMENT, `${before}${BEGIN}\n\n${inOrder.join('\n\n')}\n\n${END}${after}`)
   console.log(`${DOCUMENT} is written`)
 }

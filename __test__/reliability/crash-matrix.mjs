@@ -1,7 +1,7 @@
 // `npm run crash-matrix`: each call by which a server touches the disk while something is pushed with --fsync, one at a time: the
 // server killed before and after it, and the call failed by EIO and ENOSPC. Which calls there are is seen in a run without faults.
 // `--call NAME` takes the cases of one call, `--sample N` takes N of all, chosen by the seed; `--jobs N` has so many under way at a
-// time.
+// time. With io_uring the calls are the same: it carries what goes over sockets, and the reactor calls the file system itself.
 import { copyFileSync, cpSync, mkdirSync, rmSync, statSync, utimesSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -34,8 +34,8 @@ const NOTICE_MS_MAX = 20_000
 const PAST_A_CHECKPOINT_BYTES = 68_000_000
 /** A header, a checkpoint and two records (crates/store/src/journal.rs). */
 const JOURNAL_BEGUN_BYTES = 512 + 3 * 32
-/** A sync of what has come of a file that can be resumed; neither of its journal nor of a folder. */
-const SYNC_OF_CONTENT = /^f(?:data)?sync\(\d+<.*\/\.xferd-[0-9a-f]{16}>\)/
+/** A sync of what has come of a file that can be resumed, or a wait for it; neither of its journal nor of a folder. */
+const SYNC_OF_CONTENT = /^(?:f(?:data)?sync|sync_file_range)\(\d+<.*\/\.xferd-[0-9a-f]{16}>[),]/
 
 /** What a failure may be called, by what was done. */
 const FITTING = {
@@ -59,6 +59,11 @@ const SCENARIOS = {
     resume: true,
     begun: true,
     writePath: 'uncached',
+  }),
+  'a file that is gone on with, paced': scenario(file('paced', 34_000_000), {
+    resume: true,
+    begun: true,
+    writePath: 'paced',
   }),
   'a tree of small files': scenario(TREE, { old: ['d/tree/0/1', 'd/tree/2/0'] }),
 }

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -17,6 +17,8 @@ const PATIENCE_MS = 30_000
 
 const folders = new Set()
 const children = new Set()
+/** What the servers that were started wait for sockets with. */
+const backends = new Set()
 
 /** An empty folder that goes with this process. */
 export function folder() {
@@ -88,7 +90,9 @@ export async function startServer(root, ...flags) {
   if (hasEnded(server)) throw new Error(`the server ended: ${server.complaints}`)
   // What it tells later is of no interest, but has to be read.
   lines.on('line', () => {})
-  server.address = JSON.parse(line).addresses[0]
+  const { addresses, backend } = JSON.parse(line)
+  server.address = addresses[0]
+  backends.add(backend.name)
   return server
 }
 
@@ -218,9 +222,12 @@ export class Tally {
   }
 }
 
-/** The command line of a run: `--json`, `--seed`, and what `defaults` names, each a whole number or a text as its default is. */
+/**
+ * The command line of a run: `--json`, `--seed`, `--backend` of all servers and clients, and what `defaults` names, each a whole
+ * number or a text as its default is.
+ */
 export function options(defaults) {
-  const settings = { seed: Math.floor(Math.random() * 2 ** 32), ...defaults }
+  const settings = { seed: Math.floor(Math.random() * 2 ** 32), backend: 'auto', ...defaults }
   const flags = Object.fromEntries(Object.keys(settings).map((name) => [name, { type: 'string' }]))
   const { values } = parseArgs({ options: { json: { type: 'boolean' }, ...flags } })
   for (const [name, byDefault] of Object.entries(settings)) {
@@ -229,6 +236,8 @@ export function options(defaults) {
     if (typeof byDefault === 'number' && !(Number.isSafeInteger(settings[name]) && settings[name] >= 0))
       throw new Error(`--${name} is a whole number, not ${value}`)
   }
+  // Whatever is started from here on heeds it; a name that there is not is refused there.
+  if (settings.backend !== 'auto') process.env.XFERD_BACKEND = settings.backend
   return { json: values.json ?? false, ...settings }
 }
 
@@ -244,7 +253,10 @@ export async function report(name, settings, body) {
   const seconds = Math.round((performance.now() - startMs) / 100) / 10
   const summary = {
     run: name,
+    day: new Date().toISOString().slice(0, 10),
+    kernel: release(),
     ...chosen,
+    backend: [...backends].join(' and ') || chosen.backend,
     seconds,
     ...figures,
     rows: tally.rows,

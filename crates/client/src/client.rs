@@ -139,10 +139,8 @@ impl Client {
     ) -> Result<(Self, Vec<AnyShard<ClientSession>>), Failure> {
         let Config { io_threads, workers, patience, backend } = config;
         check_threads(io_threads, workers)?;
-        let failed = |error: std::io::Error| Failure::io("cannot start the client's threads", &error);
         let connections_max = CONNECTIONS_MAX.div_ceil(io_threads);
-        let (shards, chosen) =
-            shards(backend, io_threads, workers, Limits::default(), connections_max).map_err(failed)?;
+        let (shards, chosen) = shards(backend, io_threads, workers, Limits::default(), connections_max)?;
         let mut mailboxes = shards.iter().map(Shard::mailbox);
         let first = mailboxes.next().ok_or_else(|| wrong("no I/O threads; give at least 1".into()))?;
         let dispatcher = Dispatcher::new(first, mailboxes, address, patience);

@@ -5,7 +5,7 @@ use std::thread;
 
 #[cfg(xferd_sim)]
 use xferd_reactor::Driver;
-use xferd_reactor::{AnyDriver, Backend, Chosen, Drivers, Limits, WorkerPool};
+use xferd_reactor::{AnyDriver, Backend, Chosen, Drivers, Limits, UnknownBackend, WorkerPool};
 use xferd_wire::ErrorCode;
 
 use crate::failure::Failure;
@@ -46,16 +46,24 @@ pub type Shards<S> = (Vec<AnyShard<S>>, Chosen);
 /// `connections_max` connections, and its driver holds what `limits` allow.
 ///
 /// # Errors
-/// What the system says to starting threads and making drivers; [`Drivers::new`] says what that can be.
+/// INVALID_ARGUMENT if the environment names no backend; what the system says to starting threads and making drivers.
 pub fn shards<S: Session>(
     backend: Backend,
     io_threads: usize,
     workers: usize,
     limits: Limits,
     connections_max: usize,
-) -> io::Result<Shards<S>> {
-    let pool = if workers > 0 { Some(WorkerPool::start(workers)?) } else { None };
-    let Drivers { drivers, chosen } = Drivers::new(backend, io_threads, limits, pool.as_ref())?;
+) -> Result<Shards<S>, Failure> {
+    let failed = |error: &io::Error| Failure::io("cannot start the threads", error);
+    let pool =
+        (workers > 0).then(|| WorkerPool::start(workers)).transpose().map_err(|error| failed(&error))?;
+    let drivers = Drivers::new(backend, io_threads, limits, pool.as_ref());
+    let Drivers { drivers, chosen } = drivers.map_err(|error| match error.get_ref() {
+        Some(unknown) if unknown.is::<UnknownBackend>() => {
+            Failure::new(ErrorCode::InvalidArgument, unknown.to_string())
+        }
+        _ => failed(&error),
+    })?;
     if let Some(reason) = &chosen.reason {
         tracing::info!(reason, "waiting for sockets without io_uring");
     }

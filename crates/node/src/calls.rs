@@ -10,7 +10,8 @@ use xferd_client::{Answer, Receipt};
 use xferd_engine::{Failure, lock};
 use xferd_wire::{Entry, ErrorCode};
 
-/// Tells JavaScript that completions wait. It takes and returns nothing.
+/// Tells JavaScript that something is to be fetched. It takes and returns nothing. It begins as one that keeps Node alive: napi
+/// takes one that begins weak for one that does already, and would not let it be told so later.
 pub(crate) type Wake = ThreadsafeFunction<(), (), (), Status, false>;
 
 /// What a call came to.
@@ -64,9 +65,9 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// No calls yet. `wake` is called once whenever the queue ceases to be empty.
+    /// No calls yet. `wake` is called whenever there is something to fetch, and not again before [`Calls::drain`].
     pub(crate) fn new(wake: Wake, held: bool, env: &Env) -> Self {
-        let state = State { completions: Vec::new(), wake };
+        let state = State { completions: Vec::new(), is_rung: false, wake };
         let calls =
             Self { last_id: 0, unanswered: 0, held, queue: Arc::new(Queue { state: Mutex::new(state) }) };
         calls.keep_alive(env);
@@ -91,9 +92,18 @@ impl Calls {
         }))
     }
 
+    /// What has JavaScript fetch other things than answers, from any thread.
+    pub(crate) fn bell(&self) -> impl Fn() + Send + Sync + 'static {
+        let queue = self.queue.clone();
+        move || lock(&queue.state).ring()
+    }
+
     /// Takes the answers that have come.
     pub(crate) fn drain(&mut self, env: &Env) -> Vec<Completion> {
-        let completions = std::mem::take(&mut lock(&self.queue.state).completions);
+        let mut state = lock(&self.queue.state);
+        state.is_rung = false;
+        let completions = std::mem::take(&mut state.completions);
+        drop(state);
         self.unanswered -= completions.len();
         self.keep_alive(env);
         completions
@@ -166,17 +176,25 @@ struct Queue {
 
 struct State {
     completions: Vec<Completion>,
+    /// JavaScript was told, and has not drained since: so at most one call waits in Node's queue, whatever happens here.
+    is_rung: bool,
     wake: Wake,
+}
+
+impl State {
+    fn ring(&mut self) {
+        if !std::mem::replace(&mut self.is_rung, true) {
+            // Never waits. It fails only while the environment ends, and then nobody wants to know any more.
+            self.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
 }
 
 impl Queue {
     fn push(&self, completion: Completion) {
         let mut state = lock(&self.state);
         state.completions.push(completion);
-        if state.completions.len() == 1 {
-            // Never waits. It fails only while the environment ends, and then nobody wants to know any more.
-            state.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
-        }
+        state.ring();
     }
 }
 

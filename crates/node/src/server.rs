@@ -25,11 +25,9 @@ pub struct StartedServer {
 pub fn start_server(env: Env, options: RawServerOptions, wake: Wake) -> StartedServer {
     match attempt(|| Server::start(Config::try_from(options)?)) {
         Ok(server) => {
-            let server = NativeServer {
-                server: Arc::new(server),
-                calls: Calls::new(wake, true, &env),
-                closing: Vec::new(),
-            };
+            let calls = Calls::new(wake, true, &env);
+            server.on_happening(calls.bell());
+            let server = NativeServer { server: Arc::new(server), calls, closing: Vec::new() };
             StartedServer { server: Some(server), error: None }
         }
         Err(failure) => StartedServer { server: None, error: Some(failure.into()) },
@@ -64,7 +62,7 @@ impl NativeServer {
         self.server.stats().into()
     }
 
-    /// What happened since the last call.
+    /// What happened since the last call. If that is nothing, `wake` is called once something has.
     #[napi]
     pub fn events(&self) -> Vec<RawServerEvent> {
         self.server.happenings().into_iter().map(RawServerEvent::from).collect()

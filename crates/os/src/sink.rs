@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{File, FileExt};
 
@@ -13,6 +14,7 @@ pub const DIRECT_ALIGNMENT: usize = 4096;
 pub struct Sink {
     file: Arc<File>,
     way: Way,
+    has_lost: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -30,12 +32,12 @@ enum Way {
 impl Sink {
     /// Writes to `file` through the page cache.
     pub fn cached(file: Arc<File>) -> Self {
-        Self { file, way: Way::Cached }
+        Self::new(file, Way::Cached)
     }
 
     /// Writes to `file` and keeps none of it in the page cache. Ask [`takes_uncached`] before.
     pub fn uncached(file: Arc<File>) -> Self {
-        Self { file, way: Way::Uncached }
+        Self::new(file, Way::Uncached)
     }
 
     /// Writes to `file` around the page cache. Ask [`takes_direct`] before.
@@ -44,17 +46,27 @@ impl Sink {
     /// What the system says to opening it once more.
     pub fn direct(file: Arc<File>) -> io::Result<Self> {
         let direct = kernel::reopen_direct(&file)?;
-        Ok(Self { file, way: Way::Direct(direct) })
+        Ok(Self::new(file, Way::Direct(direct)))
     }
 
     /// Writes to `file` through the page cache, and waits for the disk. Ask [`takes_paced`] before.
     pub fn paced(file: Arc<File>) -> Self {
-        Self { file, way: Way::Paced }
+        Self::new(file, Way::Paced)
+    }
+
+    fn new(file: Arc<File>, way: Way) -> Self {
+        Self { file, way, has_lost: AtomicBool::new(false) }
     }
 
     /// Whether writing waits for the disk, instead of for memory.
     pub fn waits_for_disk(&self) -> bool {
         matches!(self.way, Way::Direct(..) | Way::Paced)
+    }
+
+    /// Whether some of what was written before may be lost, and no sync will say so any more: waiting for the disk has failed, and
+    /// the kernel tells of that once (`sync_file_range(2)`, as `fsync(2)`).
+    pub fn has_lost(&self) -> bool {
+        self.has_lost.load(Ordering::Acquire)
     }
 
     /// The file, for everything but writing its content.
@@ -80,6 +92,7 @@ impl Sink {
             Way::Paced => {
                 self.file.write_all_at(bytes, offset)?;
                 kernel::pace(&self.file, offset, bytes.len())
+                    .inspect_err(|_| self.has_lost.store(true, Ordering::Release))
             }
         }
     }
@@ -280,6 +293,20 @@ mod tests {
             }
             assert!(std::fs::read(&path).unwrap() == all, "{}", path.display());
         }
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(any(xferd_portable, xferd_sim))))]
+    fn waiting_for_the_disk_in_vain_is_remembered_and_writing_in_vain_is_not() {
+        let open = |path: &str| Arc::new(File::options().write(true).open(path).unwrap());
+        // It takes whatever is written, and there is nothing of it to wait for (ESPIPE).
+        let waits = Sink::paced(open("/dev/null"));
+        assert!(!waits.has_lost());
+        waits.write_all_at(b"bytes", 0).unwrap_err();
+        assert!(waits.has_lost());
+        let full = Sink::paced(open("/dev/full"));
+        full.write_all_at(b"bytes", 0).unwrap_err();
+        assert!(!full.has_lost(), "what was not written was not promised either");
     }
 
     #[test]

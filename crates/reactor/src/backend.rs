@@ -1,6 +1,8 @@
 //! Which driver serves.
 
 use std::env;
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -27,11 +29,7 @@ impl Backend {
     fn of_environment() -> io::Result<Self> {
         let Ok(name) = env::var(BACKEND_VARIABLE) else { return Ok(Self::Auto) };
         let named = Self::ALL.into_iter().find(|backend| backend.name() == name);
-        named.ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            let message = format!("{BACKEND_VARIABLE} is {name}, which is no backend; there are {known}");
-            io::Error::new(io::ErrorKind::InvalidInput, message)
-        })
+        named.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, UnknownBackend { name }))
     }
 
     /// What people call it.
@@ -46,6 +44,25 @@ impl Backend {
 
 /// The environment variable that says which backend [`Backend::Auto`] is, for programs that leave the choice to us.
 pub const BACKEND_VARIABLE: &str = "XFERD_BACKEND";
+
+/// The environment names a backend that there is not.
+#[derive(Debug)]
+pub struct UnknownBackend {
+    name: String,
+}
+
+impl fmt::Display for UnknownBackend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Backend::ALL.map(Backend::name).join(", ");
+        write!(
+            formatter,
+            "{BACKEND_VARIABLE} is {:?}, which is no backend; give one of {known}, or leave it out",
+            self.name
+        )
+    }
+}
+
+impl Error for UnknownBackend {}
 
 /// A driver of either kind.
 pub type AnyDriver<J> = Box<dyn Driver<J> + Send>;
@@ -87,8 +104,8 @@ impl<J: Job> Drivers<J> {
     /// Makes `count` drivers that share `workers`. [`Backend::Auto`] makes do with mio where there is no io_uring.
     ///
     /// # Errors
-    /// What the system says; `Unsupported` if [`Backend::Uring`] cannot be had; `InvalidInput` if the environment names
-    /// none.
+    /// What the system says; `Unsupported` if [`Backend::Uring`] cannot be had; `InvalidInput` with an [`UnknownBackend`]
+    /// if the environment names none.
     pub fn new(
         backend: Backend,
         count: usize,

@@ -31,7 +31,7 @@ mod uring_driver;
 mod workers;
 
 #[cfg(not(loom))]
-pub use backend::{AnyDriver, BACKEND_VARIABLE, Backend, Chosen, Drivers};
+pub use backend::{AnyDriver, BACKEND_VARIABLE, Backend, Chosen, Drivers, UnknownBackend};
 pub use buffer::{BufferLimits, BufferPool, PAGE_BYTES, PoolBuf};
 pub use chores::{OWN_WORK_PER_TURN_MAX, RECEIVED_AHEAD_MAX};
 pub use driver::{BYTES_PER_TURN_MAX, Driver, LISTENERS_MAX, Limits, Wait, Waker};

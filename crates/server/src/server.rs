@@ -181,8 +181,7 @@ impl Server {
         let limits =
             Limits { sockets_max, operations_max: sockets_max.saturating_mul(6), ..Limits::default() };
         let (mut shards, chosen) =
-            shards(config.backend, config.io_threads, config.workers, limits, config.connections_max)
-                .map_err(|error| start_failed(&error))?;
+            shards(config.backend, config.io_threads, config.workers, limits, config.connections_max)?;
         let mailboxes: Vec<_> = shards.iter().map(Shard::mailbox).collect();
         let places = shards.iter().map(|shard| (shard.load(), shard.mailbox())).collect();
         let placement = Placement { places, shared: shared.clone(), connections_max: config.connections_max };
@@ -210,9 +209,16 @@ impl Server {
         self.shared.log.stats()
     }
 
-    /// What happened since this was last asked, the newest [`crate::HAPPENINGS_MAX`].
+    /// What happened since this was last asked, the newest [`crate::HAPPENINGS_MAX`]. If that is nothing, what was given to
+    /// [`Server::on_happening`] is called once something has.
     pub fn happenings(&self) -> Vec<Happening> {
         self.shared.log.drain()
+    }
+
+    /// Sets what is called, on a thread of the server, when something happens after [`Server::happenings`] had nothing to tell:
+    /// once, however much that is, until it is asked again in vain. It must not block. What was set first stays.
+    pub fn on_happening(&self, call: impl Fn() + Send + Sync + 'static) {
+        self.shared.log.ring_by(call);
     }
 
     /// Stops accepting, lets requests under way finish within `grace`, then stops. Blocks until all has ended.

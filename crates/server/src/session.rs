@@ -583,6 +583,10 @@ impl ServerSession {
     fn attach(&mut self, request: u32, attachment: Attachment, effects: &mut Fx) {
         effects.send(request, &Frame::Have(attachment.have()));
         self.attached.insert(request, attachment);
+        if self.phase == Phase::Ending {
+            // The stream has ended while it was being made.
+            self.lose_arriving(effects);
+        }
     }
 
     /// A shared put became a transfer, or did not.
@@ -685,7 +689,8 @@ impl ServerSession {
             let message = format!("{}: detached by the sender", attachment.put().path);
             let failure = Failure::new(ErrorCode::Aborted, message);
             effects.send(request, &Frame::Error(failure.into_reply()));
-            return drop_on_worker(request, attachment, effects);
+            detach(request, attachment, effects);
+            return;
         }
         let Some(Arriving { put, incoming, .. }) = self.puts.remove(&request) else {
             return self.cancel_waiting(request, effects);
@@ -991,7 +996,7 @@ impl ServerSession {
         let Err(failure) = result else { return };
         if let Some(attachment) = self.attached.remove(&request) {
             self.answer_failure(request, Some(attachment.put().path.clone()), failure, effects);
-            drop_on_worker(request, attachment, effects);
+            detach(request, attachment, effects);
         } else if let Some(Arriving { put, incoming, .. }) = self.puts.remove(&request) {
             self.answer_failure(request, Some(put.path), failure, effects);
             drop_on_worker(request, incoming, effects);
@@ -1015,7 +1020,7 @@ impl ServerSession {
             drop_on_worker(request, incoming, effects);
         }
         for (request, attachment) in self.attached.drain() {
-            drop_on_worker(request, attachment, effects);
+            detach(request, attachment, effects);
         }
         effects.close();
     }
@@ -1031,13 +1036,15 @@ impl ServerSession {
     /// Gives up the files of which no more will come.
     fn lose_arriving(&mut self, effects: &mut Fx) {
         for (request, attachment) in std::mem::take(&mut self.attached) {
-            if attachment.is_forsaken() {
-                let path = attachment.put().path.clone();
-                let message = format!("{path}: the last connection that sent it ended before it was whole");
-                let failure = Failure::new(ErrorCode::ConnectionLost, message);
+            let path = attachment.put().path.clone();
+            let message = format!("{path}: the connection ended before the file was whole");
+            let failure = Failure::new(ErrorCode::ConnectionLost, message);
+            // Each request is answered, and the file has failed once the last of them is gone.
+            if detach(request, attachment, effects) {
                 self.answer_failure(request, Some(path), failure, effects);
+            } else {
+                effects.send(request, &Frame::Error(failure.into_reply()));
             }
-            drop_on_worker(request, attachment, effects);
         }
         for (request, Arriving { put, incoming, .. }) in std::mem::take(&mut self.puts) {
             let message = format!("{}: the connection ended before the file was whole", put.path);
@@ -1064,6 +1071,14 @@ impl Waiting {
 
 fn shutting_down() -> Failure {
     Failure::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
+}
+
+/// Takes a request from its transfer at once, so that whoever goes next knows whether others are left; the rest is for a worker.
+/// Whether nobody is attached any more, and the file is not committed.
+fn detach(request: u32, mut attachment: Attachment, effects: &mut Fx) -> bool {
+    let is_forsaken = attachment.detach();
+    drop_on_worker(request, attachment, effects);
+    is_forsaken
 }
 
 /// Giving back the blocks of a large staging file takes the kernel a while. What is being written to it is written then.

@@ -139,11 +139,13 @@ pub struct Attachment {
     /// The digest of the extent, or of the whole, that comes next.
     announced: Option<Digest>,
     receiving: Option<(Claim, Digest)>,
+    /// It is not counted among the attached any more.
+    is_detached: bool,
 }
 
 impl Attachment {
     fn new(transfers: &Arc<Transfers>, transfer: Arc<Transfer>) -> Self {
-        Self { transfers: transfers.clone(), transfer, announced: None, receiving: None }
+        Self { transfers: transfers.clone(), transfer, announced: None, receiving: None, is_detached: false }
     }
 
     /// What is sent.
@@ -151,10 +153,14 @@ impl Attachment {
         &self.transfer.put
     }
 
-    /// Whether nobody else is attached, and the file is not committed.
-    pub(crate) fn is_forsaken(&self) -> bool {
-        let state = lock(&self.transfer.state);
-        state.attached == 1 && !state.committed
+    /// Detaches it, although some of what it sent may still be being written. Whether nobody is attached any more, and the
+    /// file is not committed.
+    pub(crate) fn detach(&mut self) -> bool {
+        let mut state = lock(&self.transfer.state);
+        if !std::mem::replace(&mut self.is_detached, true) {
+            state.attached -= 1;
+        }
+        state.attached == 0 && !state.committed
     }
 
     /// Whether another has tried to send what this one is sending, or another file to the same path.
@@ -228,6 +234,7 @@ impl Attachment {
         hasher: Option<Hasher>,
         result: io::Result<()>,
     ) -> Result<Proven, Failure> {
+        self.transfer.forget_if_lost();
         let path = &self.transfer.put.path;
         result.map_err(|error| Failure::io(path.as_str(), &error))?;
         let (Some((claim, theirs)), Some(hasher)) = (self.receiving.take(), hasher) else {
@@ -278,10 +285,12 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let mut open = lock(&self.transfers.open);
-        let mut state = lock(&self.transfer.state);
-        state.attached -= 1;
-        if state.attached == 0 {
+        self.transfer.forget_if_lost();
+        let transfers = self.transfers.clone();
+        let mut open = lock(&transfers.open);
+        self.detach();
+        // Another may have been attached after the last one was detached.
+        if lock(&self.transfer.state).attached == 0 {
             open.remove(&self.transfer.id);
         }
     }
@@ -337,6 +346,14 @@ impl Drop for Claim {
 impl Transfer {
     fn size(&self) -> u64 {
         self.put.size.unwrap_or_default()
+    }
+
+    /// Gives up a file some of whose bytes may be lost: before anybody is told, and not when the last request is gone. If this
+    /// process was killed in between, the next one would believe them. It is two names less; the blocks go with the sink.
+    fn forget_if_lost(&self) {
+        if self.sink.has_lost() {
+            *lock(&self.staging) = None;
+        }
     }
 
     fn have(&self, start: u64, end: u64) -> Have {

@@ -448,3 +448,67 @@ fn as_many_separate_runs_as_the_limit_are_held_and_no_more() {
     let journal = names(site.root.path()).into_iter().find(|name| name.ends_with(".journal")).unwrap();
     assert!(fs::metadata(site.root.path().join(journal)).unwrap().len() < 100_000);
 }
+
+#[test]
+fn a_connection_that_ends_with_two_requests_attached_to_one_transfer_has_both_answered() {
+    each_site(|site| {
+        for sharing in [Sharing::Shared, Sharing::Resumable] {
+            let whole = pattern(SIZE);
+            let errors = site.server.stats().errors;
+            let mut peer = site.peer();
+            let id = open(&mut peer, "file", SIZE, sharing).transfer;
+            deliver(&mut peer, id, &whole, 0, 100_000);
+            peer.send(2, &Frame::Attach(id));
+            have(&mut peer, 2);
+            peer.end();
+            let mut answered = [peer.answer(), peer.answer()].map(|(request, answer)| match answer {
+                Frame::Error(reply) => (request, reply.code),
+                other => panic!("{other:?}"),
+            });
+            answered.sort_unstable_by_key(|(request, _)| *request);
+            assert_eq!(answered, [1, 2].map(|request| (request, ErrorCode::ConnectionLost)));
+            peer.closed();
+            assert_eq!(site.server.stats().errors - errors, 1, "one file has failed");
+        }
+        site.is_left_alone();
+    });
+}
+
+#[test]
+fn of_two_connections_that_end_one_after_the_other_the_last_is_told_of_as_a_failure() {
+    each_site(|site| {
+        let [mut a, mut b] = [site.peer(), site.peer()];
+        let id = open(&mut a, "file", SIZE, Sharing::Shared).transfer;
+        attach(&mut b, id);
+        a.end();
+        a.refused(1, ErrorCode::ConnectionLost);
+        assert_eq!(site.server.stats().errors, 0, "another goes on with it");
+        b.end();
+        b.refused(1, ErrorCode::ConnectionLost);
+        b.closed();
+        assert_eq!(site.server.stats().errors, 1);
+        drop(a);
+        site.is_well_and_has(&[]);
+    });
+}
+
+#[test]
+fn a_shared_put_whose_connection_ends_while_it_is_being_made_is_answered() {
+    each_site(|site| {
+        for _ in 0..20 {
+            let mut peer = site.peer();
+            peer.send(1, &Frame::Put(put("file", SIZE, Sharing::Shared)));
+            peer.end();
+            let mut answer = peer.answer();
+            if let (1, Frame::Have(_)) = answer {
+                answer = peer.answer();
+            }
+            match answer {
+                (1, Frame::Error(reply)) => assert_eq!(reply.code, ErrorCode::ConnectionLost),
+                other => panic!("{other:?}"),
+            }
+            peer.closed();
+        }
+        site.is_well_and_has(&[]);
+    });
+}

@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::journal::{Journal, Recorded, SourceVersion};
 use crate::names::{journal_name, resumable_name};
 use crate::runs::Runs;
-use crate::staging::{NAME_ATTEMPTS_MAX, STAGING_MODE, Staging};
+use crate::staging::{NAME_ATTEMPTS_MAX, STAGING_MODE, Staging, spoiled};
 use crate::store::{Store, split};
 
 impl Store {
@@ -70,9 +70,12 @@ impl Staging {
         let sink = self.sink();
         let Some(journal) = self.journal_mut() else { return Ok(()) };
         let recorded = journal.record(run, sink.file());
-        if journal.has_failed_sync() {
+        let recorded = if journal.has_failed_sync() || sink.has_lost() {
             self.distrust();
-        }
+            recorded.and_then(|()| Err(spoiled()))
+        } else {
+            recorded
+        };
         recorded.map_err(|error| StoreError::of(self.path(), error))
     }
 }

@@ -141,6 +141,17 @@ impl Staging {
         synced
     }
 
+    /// Has what is written take another way.
+    #[cfg(test)]
+    pub(crate) fn write_to(&mut self, sink: Sink) {
+        self.way.sink = Arc::new(sink);
+    }
+
+    /// Whether some of its bytes may be lost without another sync saying so.
+    pub(crate) fn is_spoiled(&self) -> bool {
+        self.spoiled || self.way.sink.has_lost()
+    }
+
     /// Forgets what is known of its bytes, because a sync of them has failed: the kernel tells of that once and takes what it
     /// could not write for written (fsync(2)), so that a later sync would succeed without them. It goes when it is dropped.
     pub(crate) fn distrust(&mut self) {
@@ -180,6 +191,9 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        if self.is_spoiled() {
+            self.distrust();
+        }
         if let Some(name) = self.name.as_ref().filter(|_| !self.kept) {
             // If that fails, a sweep removes it.
             let _ = self.dir.remove_file(name);
@@ -246,10 +260,8 @@ impl Store {
         if let Some(announced) = staging.size.filter(|&announced| announced != size) {
             return Err(mismatch(announced, size));
         }
-        if staging.spoiled {
-            return Err(failed(io::Error::other(
-                "its bytes could not be brought to the disk; send it again",
-            )));
+        if staging.is_spoiled() {
+            return Err(failed(spoiled()));
         }
         let actual = file::attributes(staging.file()).map_err(failed)?.size;
         if actual != size {
@@ -286,6 +298,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What is said of a file some of whose bytes may be lost.
+pub(crate) fn spoiled() -> io::Error {
+    io::Error::other("its bytes could not be brought to the disk; send it again")
 }
 
 /// Makes a file with a name that is hidden, locked for as long as it is open.

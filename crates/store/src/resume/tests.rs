@@ -132,6 +132,39 @@ fn a_file_whose_checkpoint_has_failed_is_not_gone_on_with() {
     assert_eq!(stage(&store).1, []);
 }
 
+/// A file that can be resumed, of which half is recorded, and whose writer has waited for the disk in vain.
+#[cfg(target_os = "linux")]
+fn paced_in_vain(store: &Store) -> Staging {
+    let (mut staging, _) = stage(store);
+    receive(&mut staging, 0, 12);
+    // What is written there is never on a disk (sync_file_range(2), ESPIPE).
+    let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+    staging.write_to(xferd_os::Sink::paced(Arc::new(null)));
+    staging.sink().write_all_at(&BYTES[12..20], 12).unwrap_err();
+    staging
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_whose_writer_has_waited_for_the_disk_in_vain_is_not_gone_on_with() {
+    let (root, store) = rig();
+    drop(paced_in_vain(&store));
+    assert_eq!(kept(root.path()), [] as [PathBuf; 0]);
+    assert_eq!(stage(&store).1, []);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_whose_writer_has_waited_for_the_disk_in_vain_is_neither_recorded_nor_committed() {
+    let (root, store) = rig();
+    let mut staging = paced_in_vain(&store);
+    staging.record(Run { offset: 20, len: 7, crc64: 0 }).unwrap_err();
+    assert_eq!(kept(root.path()).len(), 1, "the journal is gone, the file is still open");
+    let attributes = FileAttributes { mode: 0o600, mtime: version().mtime };
+    store.commit(staging, BYTES.len() as u64, &attributes, true).unwrap_err();
+    assert_eq!(kept(root.path()), [] as [PathBuf; 0]);
+}
+
 #[test]
 fn another_version_of_the_source_starts_over() {
     let original = version();
