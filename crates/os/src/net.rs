@@ -18,6 +18,11 @@ use crate::Mapping;
 /// Linux 5.4; a burst beyond it is retried by the connecting side's kernel.
 pub const BACKLOG: i32 = 1024;
 
+/// Bytes that the kernel takes for a connection beyond what is on its way to the peer. Its own limit is megabytes for each
+/// (`net.ipv4.tcp_wmem`): 500 peers that asked for large files and read nothing had 1.5 GB of kernel memory, the limit from
+/// which on it slows every connection down (Linux 6.18), and filling them kept two reactors busy for seconds.
+pub const UNSENT_BYTES_MAX: u32 = 256 << 10;
+
 /// A bound, listening TCP socket.
 #[derive(Debug)]
 pub struct Listener {
@@ -41,6 +46,8 @@ impl Listener {
         // What a connection begins with clings to it: one that was BBR's for a moment is paced ever after, though its
         // control says reno (Linux 6.18, `sk_pacing_status` in the kernel). So this is not done when one is accepted.
         unpace(&socket);
+        // What is accepted inherits it.
+        limit_unsent(&socket)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Listener { socket, congestion })
@@ -105,6 +112,7 @@ impl Socket {
     pub fn connect(address: SocketAddr) -> io::Result<Socket> {
         let socket = tcp_socket(address)?;
         socket.set_tcp_nodelay(true)?;
+        limit_unsent(&socket)?;
         if is_local(address) {
             unpace(&socket);
         }
@@ -296,6 +304,17 @@ fn set_receive_mark(socket: &Socket, bytes: u32) -> io::Result<()> {
 
 #[cfg(not(all(target_os = "linux", not(xferd_portable))))]
 fn set_receive_mark(_: &Socket, _: u32) -> io::Result<()> {
+    Ok(())
+}
+
+/// Has the socket take no more than [`UNSENT_BYTES_MAX`] (`TCP_NOTSENT_LOWAT` in tcp(7)).
+#[cfg(all(target_os = "linux", not(xferd_portable)))]
+fn limit_unsent(socket: &RawSocket) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(std::env::var("LOWAT").map_or(UNSENT_BYTES_MAX, |v| v.parse().unwrap()))
+}
+
+#[cfg(not(all(target_os = "linux", not(xferd_portable))))]
+fn limit_unsent(_: &RawSocket) -> io::Result<()> {
     Ok(())
 }
 
