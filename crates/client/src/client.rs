@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xferd_engine::{AnyShard, Failure, Shard, check_threads, lock, shards, threads_default};
+use xferd_engine::{AnyShard, Budget, Failure, Shard, check_threads, lock, shards, threads_default};
 use xferd_reactor::{Backend, Chosen, Limits};
 use xferd_wire::limits::FILE_BYTES_MAX;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
@@ -142,7 +142,8 @@ impl Client {
         let failed = |error: std::io::Error| Failure::io("cannot start the client's threads", &error);
         let connections_max = CONNECTIONS_MAX.div_ceil(io_threads);
         let (shards, chosen) =
-            shards(backend, io_threads, workers, Limits::default(), connections_max).map_err(failed)?;
+            shards(backend, io_threads, workers, Limits::default(), connections_max, &Budget::default())
+                .map_err(failed)?;
         let mut mailboxes = shards.iter().map(Shard::mailbox);
         let first = mailboxes.next().ok_or_else(|| wrong("no I/O threads; give at least 1".into()))?;
         let dispatcher = Dispatcher::new(first, mailboxes, address, patience);

@@ -10,8 +10,8 @@ use xferd_reactor::{Carried, Driver, Op, PAGE_BYTES, PoolBuf, SockRef, Token};
 use xferd_store::Hasher;
 use xferd_wire::HEADER_BYTES;
 
+use crate::budget::{Budget, CROWDED_BYTES, Share};
 use crate::flights::{ConnKey, Flights, Kind};
-use crate::held::Held;
 use crate::input::Input;
 use crate::outbox::{Outbox, Sent};
 use crate::session::{Effect, Effects, End, Event, Session};
@@ -56,6 +56,10 @@ pub(crate) struct Conn<S: Session> {
     outbox: Outbox,
     works: Backlog<S::Outcome>,
     working: bool,
+    /// Bytes of whole files that a worker has.
+    working_bytes: u64,
+    /// What is kept in memory beside what waits to be sent.
+    kept: Share,
     /// The peer does not read: what is left for it is thrown away.
     deaf: bool,
     /// When something last moved.
@@ -115,8 +119,8 @@ impl Intake {
 }
 
 impl<S: Session> Conn<S> {
-    /// What it keeps for its peer counts in `held`.
-    pub(crate) fn new(key: ConnKey, session: S, held: Held, now: Instant) -> Self {
+    /// What it keeps in memory counts in `budget`.
+    pub(crate) fn new(key: ConnKey, session: S, budget: &Budget, now: Instant) -> Self {
         Self {
             key,
             session,
@@ -133,9 +137,11 @@ impl<S: Session> Conn<S> {
             discard: 0,
             after_extent: false,
             writes: 0,
-            outbox: Outbox::new(held),
+            outbox: Outbox::new(budget.share()),
             works: Backlog::default(),
             working: false,
+            working_bytes: 0,
+            kept: budget.share(),
             deaf: false,
             moved: now,
             is_watched: false,
@@ -339,6 +345,7 @@ impl<S: Session> Conn<S> {
         now: Instant,
     ) {
         self.working = false;
+        self.working_bytes = 0;
         self.moved = now;
         match (result, carried) {
             (Ok(_), Carried::Job(batch)) => {
@@ -358,6 +365,12 @@ impl<S: Session> Conn<S> {
 
     /// Takes what was read, then starts whatever can be started.
     pub(crate) fn pump<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
+        self.start(flights);
+        let input = self.input.as_ref().map_or(0, Input::kept_bytes);
+        self.kept.set(input + self.works.file_bytes() + self.working_bytes + self.session.kept_bytes());
+    }
+
+    fn start<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
         self.feed(flights);
         self.start_work(flights);
         let Some(sock) = self.sock else { return self.give_up_connecting(flights) };
@@ -436,7 +449,7 @@ impl<S: Session> Conn<S> {
         self.phase == Phase::Open
             && self.intake.is_none()
             && !self.outbox.is_full()
-            && !self.works.is_full()
+            && !self.works.is_full(self.is_crowded())
             && self.session.wants_bytes()
     }
 
@@ -500,7 +513,11 @@ impl<S: Session> Conn<S> {
         } else if self.brimming {
             Op::RecvLarge { sock, offset, bytes_due: None }
         } else {
-            let bytes_max = if mem::take(&mut self.after_extent) { EXTENT_HEADER_BYTES } else { usize::MAX };
+            let bytes_max = match mem::take(&mut self.after_extent) {
+                true => EXTENT_HEADER_BYTES,
+                false if self.is_crowded() => CROWDED_BYTES as usize,
+                false => flights.receive_bytes_max,
+            };
             Op::RecvSmall { sock, bytes_max }
         };
         flights.submit(self.key, Kind::Receive, op);
@@ -514,16 +531,27 @@ impl<S: Session> Conn<S> {
             return;
         }
         self.working = true;
-        flights.submit(self.key, Kind::Work, Op::Offload(self.works.next_batch()));
+        let waiting_bytes = self.works.file_bytes();
+        let batch = self.works.next_batch();
+        self.working_bytes = waiting_bytes - self.works.file_bytes();
+        flights.submit(self.key, Kind::Work, Op::Offload(batch));
+    }
+
+    /// Whether so much is kept in memory for all peers together that this one has to do with less.
+    fn is_crowded(&self) -> bool {
+        self.kept.budget().is_crowded()
     }
 
     /// Tells the session what waits for its peer, and for all others.
     fn prepare_effects(&mut self) {
         self.effects.queued_bytes = self.outbox.queued_bytes();
-        self.effects.crowded = self.outbox.held().is_crowded();
+        self.effects.crowded = self.is_crowded();
     }
 
     fn apply(&mut self) {
+        if self.effects.is_congested() {
+            self.outbox.note_congestion();
+        }
         let mut list = mem::take(&mut self.effects.list);
         for effect in list.drain(..) {
             match effect {

@@ -8,6 +8,7 @@ use xferd_reactor::Driver;
 use xferd_reactor::{AnyDriver, Backend, Chosen, Drivers, Limits, WorkerPool};
 use xferd_wire::ErrorCode;
 
+use crate::budget::Budget;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::shard::Shard;
@@ -43,7 +44,7 @@ pub type AnyShard<S> = Shard<S, AnyDriver<Batch<<S as Session>::Outcome>>>;
 pub type Shards<S> = (Vec<AnyShard<S>>, Chosen);
 
 /// A shard for each of `io_threads` threads, with `workers` that they share, which are started. Each takes up to
-/// `connections_max` connections, and its driver holds what `limits` allow.
+/// `connections_max` connections, its driver holds what `limits` allow, and all of them keep what `budget` allows.
 ///
 /// # Errors
 /// What the system says to starting threads and making drivers; [`Drivers::new`] says what that can be.
@@ -53,13 +54,17 @@ pub fn shards<S: Session>(
     workers: usize,
     limits: Limits,
     connections_max: usize,
+    budget: &Budget,
 ) -> io::Result<Shards<S>> {
     let pool = if workers > 0 { Some(WorkerPool::start(workers)?) } else { None };
     let Drivers { drivers, chosen } = Drivers::new(backend, io_threads, limits, pool.as_ref())?;
     if let Some(reason) = &chosen.reason {
         tracing::info!(reason, "waiting for sockets without io_uring");
     }
-    Ok((drivers.into_iter().map(|driver| Shard::new(driver, connections_max)).collect(), chosen))
+    Ok((
+        drivers.into_iter().map(|driver| Shard::new(driver, connections_max, budget.clone())).collect(),
+        chosen,
+    ))
 }
 
 /// A shard that has no thread: somebody steps it.

@@ -310,7 +310,7 @@ fn set_receive_mark(_: &Socket, _: u32) -> io::Result<()> {
 /// Has the socket take no more than [`UNSENT_BYTES_MAX`] (`TCP_NOTSENT_LOWAT` in tcp(7)).
 #[cfg(all(target_os = "linux", not(xferd_portable)))]
 fn limit_unsent(socket: &RawSocket) -> io::Result<()> {
-    socket.set_tcp_notsent_lowat(std::env::var("LOWAT").map_or(UNSENT_BYTES_MAX, |v| v.parse().unwrap()))
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
 #[cfg(not(all(target_os = "linux", not(xferd_portable))))]

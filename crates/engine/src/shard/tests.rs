@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use xferd_reactor::{BufferLimits, Limits, MioDriver, WorkerPool};
 
 use super::*;
+use crate::budget::Budget;
 use crate::mailbox::MAILBOX_MESSAGES_MAX;
 use crate::session::Effects;
 
@@ -104,7 +105,7 @@ impl Rig {
     fn new(workers: usize, buffers: BufferLimits) -> Self {
         let pool = (workers > 0).then(|| WorkerPool::start(workers).unwrap());
         let driver = MioDriver::new(Limits { buffers, ..Limits::default() }, pool).unwrap();
-        let mut shard = Shard::new(driver, 2);
+        let mut shard = Shard::new(driver, 2, Budget::default());
         let (mailbox, load) = (shard.mailbox(), shard.load());
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
@@ -324,7 +325,7 @@ fn a_connection_that_is_refused_says_so() {
 #[test]
 fn a_mailbox_takes_as_many_messages_as_its_limit_says_and_no_more() {
     let driver: MioDriver<Batch<u8>> = MioDriver::new(Limits::default(), None).unwrap();
-    let shard: Shard<Toy, _> = Shard::new(driver, 1);
+    let shard: Shard<Toy, _> = Shard::new(driver, 1, Budget::default());
     let (ends, _) = mpsc::channel();
     let file = Arc::new(tempfile::tempfile().unwrap());
     let post = || {
@@ -351,7 +352,7 @@ fn a_command_that_is_to_wait_is_carried_out_after_those_that_are_not() {
 #[test]
 fn as_many_commands_as_the_limit_wait_for_their_time_and_none_when_the_shard_drains() {
     let driver: MioDriver<Batch<u8>> = MioDriver::new(Limits::default(), None).unwrap();
-    let mut shard: Shard<Toy, _> = Shard::new(driver, 1);
+    let mut shard: Shard<Toy, _> = Shard::new(driver, 1, Budget::default());
     let (ends, _) = mpsc::channel();
     let file = Arc::new(tempfile::tempfile().unwrap());
     let mailbox = shard.mailbox();

@@ -1,13 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tempfile::TempDir;
-use xferd_engine::{Effect, SendSource, Work};
+use xferd_engine::{Effect, KEPT_BYTES_MAX, SendSource, Work};
 use xferd_os::Sink;
 use xferd_store::{Hasher, Options};
 use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, Sharing, encode};
 
 use super::*;
-use crate::room::SMALL_FILES_BYTES_MAX;
 
 /// A shard played by hand: what a session asked for waits here until it is let happen.
 struct Stage {
@@ -66,7 +65,7 @@ impl Stage {
             log: Log::default(),
             transfers: Arc::default(),
             open_files: Arc::default(),
-            room: Arc::default(),
+            budget: Budget::default(),
         });
         let mut stage = Self {
             _root: root,
@@ -384,15 +383,15 @@ fn nothing_is_read_while_as_many_puts_wait_to_be_stored_as_may() {
 
 #[test]
 fn a_small_file_that_finds_no_room_in_memory_is_staged_and_stored_all_the_same() {
-    for taken in [SMALL_FILES_BYTES_MAX - 1, SMALL_FILES_BYTES_MAX] {
+    for taken in [KEPT_BYTES_MAX - 1, KEPT_BYTES_MAX] {
         let mut dice = Dice(1);
         let mut stage = Stage::new();
-        let room = stage.session.shared.room.clone();
+        let room = stage.session.shared.budget.clone();
         let _others = room.take(taken).unwrap();
         stage.client.open.insert(7);
         stage.say(7, &put_of(Some(1), Sharing::Alone));
         while stage.step(0, &mut dice) {}
-        assert_eq!(stage.session.staging.is_some(), taken == SMALL_FILES_BYTES_MAX);
+        assert_eq!(stage.session.staging.is_some(), taken == KEPT_BYTES_MAX);
         assert!(room.take(1).is_none());
         stage.say(7, &Frame::Extent { offset: 0, len: 1 });
         stage.input.extend(b"x");
@@ -400,6 +399,6 @@ fn a_small_file_that_finds_no_room_in_memory_is_staged_and_stored_all_the_same()
         stage.say(7, &Frame::Commit { size: 1 });
         stage.settle(&mut dice);
         assert_eq!(std::fs::read(stage._root.path().join("new")).unwrap(), b"x");
-        assert!(room.take(SMALL_FILES_BYTES_MAX - taken).is_some(), "what it took is given back");
+        assert!(room.take(KEPT_BYTES_MAX - taken).is_some(), "what it took is given back");
     }
 }
