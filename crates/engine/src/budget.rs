@@ -11,7 +11,7 @@ use crate::session::Effects;
 /// files until they are whole and stored, or until they are sent, and what sessions remember of requests. Past it a small
 /// file goes the way of a large one, into a staging file as it comes, or out of its file as it is sent: a peer may take as
 /// long as it likes for its last byte.
-pub const KEPT_BYTES_MAX: u64 = 16 << 20;
+pub const KEPT_BYTES_MAX: u64 = 8 << 20;
 
 /// From so many on each connection has to do with [`CROWDED_BYTES`]: many peers that ask for much and read nothing would
 /// have [`Effects::SEND_QUEUE_HIGH_BYTES`] each. The rest is for what was asked for before.

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use xferd_os::Sink;
+use xferd_os::{Sink, scaled};
 use xferd_reactor::{Carried, Driver, Op, PAGE_BYTES, PoolBuf, SockRef, Token};
 use xferd_store::Hasher;
 use xferd_wire::HEADER_BYTES;
@@ -25,6 +25,11 @@ const WRITES_MAX: usize = 2;
 /// header is received together with what is received in between, its content comes straight into large buffers, at the
 /// right place in them.
 const EXTENT_HEADER_BYTES: usize = HEADER_BYTES + 8;
+
+/// Bytes of an extent that are received at a time where much is kept in memory for all peers: each large buffer is lent to
+/// somebody then, and most of it stays untouched. Writing so much at a time is slower by a quarter
+/// ([`BufferLimits`](xferd_reactor::BufferLimits)).
+const CROWDED_BULK_BYTES: u64 = scaled(256 << 10);
 
 /// How long a receive may wait for more than is there.
 const HASTE: Duration = Duration::from_millis(500);
@@ -509,6 +514,7 @@ impl<S: Session> Conn<S> {
         }
         self.receiving = true;
         let op = if bulk > 0 {
+            let bulk = if self.is_crowded() { bulk.min(CROWDED_BULK_BYTES) } else { bulk };
             Op::RecvLarge { sock, offset, bytes_due: Some(bulk) }
         } else if self.brimming {
             Op::RecvLarge { sock, offset, bytes_due: None }

@@ -73,7 +73,8 @@ impl Load {
 /// One reactor's connections and the loop that serves them.
 pub struct Shard<S: Session, D: Driver<Batch<S::Outcome>>> {
     flights: Flights<S::Outcome, D>,
-    conns: Slab<(u32, Conn<S>)>,
+    /// Boxed: a slab that grows has all of them twice for a moment, and an allocator keeps that.
+    conns: Slab<(u32, Box<Conn<S>>)>,
     /// What they keep in memory, and those of other shards with them.
     budget: Budget,
     generation: u32,
@@ -308,12 +309,15 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             if self.conns.len() < MANY_CONNECTIONS { usize::MAX } else { MANY_RECEIVE_BYTES };
         let entry = self.conns.vacant_entry();
         let key = ConnKey { slot: entry.key(), generation: self.generation };
-        entry.insert((self.generation, Conn::new(key, session, &self.budget, now)));
+        entry.insert((self.generation, Box::new(Conn::new(key, session, &self.budget, now))));
         key
     }
 
     fn conn(&self, key: ConnKey) -> Option<&Conn<S>> {
-        self.conns.get(key.slot).filter(|(generation, _)| *generation == key.generation).map(|(_, conn)| conn)
+        self.conns
+            .get(key.slot)
+            .filter(|(generation, _)| *generation == key.generation)
+            .map(|(_, conn)| &**conn)
     }
 
     /// Changes a connection, lets it start what it can, and takes note of what became of it.
