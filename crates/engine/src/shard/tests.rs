@@ -224,11 +224,15 @@ fn a_session_that_closes_is_heard_to_its_last_byte() {
     each_rig(|rig| {
         let mut peer = rig.connect();
         peer.write_all(b"lx").unwrap();
+        let mut speaker = peer.try_clone().unwrap();
         // More than the kernel's buffers take: it has to be read for the peer to come to its end.
-        peer.write_all(&vec![0; 16 << 20]).unwrap();
-        peer.shutdown(Shutdown::Write).unwrap();
+        let speaking = std::thread::spawn(move || {
+            speaker.write_all(&vec![0; 16 << 20]).unwrap();
+            speaker.shutdown(Shutdown::Write).unwrap();
+        });
         let mut answer = Vec::new();
         peer.read_to_end(&mut answer).unwrap();
+        speaking.join().unwrap();
         assert_eq!(answer.len(), ANSWER_BYTES);
         assert_eq!(rig.end(), "Closed");
     });
