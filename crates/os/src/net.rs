@@ -426,6 +426,27 @@ mod tests {
         assert_eq!(name(&accepted.0), name(&system));
     }
 
+    #[cfg(all(target_os = "linux", not(xferd_portable)))]
+    #[test]
+    fn the_kernel_takes_no_more_for_a_peer_that_does_not_read_than_its_window_and_the_limit() {
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = loop {
+            if let Ok((accepted, _)) = listener.accept() {
+                break accepted;
+            }
+        };
+        let (connected, other) = pair();
+        for (socket, peer) in [(accepted, peer), (connected, other)] {
+            let part = vec![0; 16 << 10];
+            let sent: usize = std::iter::from_fn(|| socket.send(&part, false).ok()).sum();
+            // What it has not read lies in its own buffer, which does not grow meanwhile.
+            let window = RawSocket::from(peer.try_clone().unwrap()).recv_buffer_size().unwrap();
+            let most = UNSENT_BYTES_MAX as usize + window + part.len();
+            assert!((UNSENT_BYTES_MAX as usize..=most).contains(&sent), "{sent} bytes, a window of {window}");
+        }
+    }
+
     fn blocked(answer: io::Result<usize>) -> bool {
         matches!(answer, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }

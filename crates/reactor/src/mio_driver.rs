@@ -24,7 +24,7 @@ use crate::buffer::BufferSize;
 use crate::chores::Chores;
 use crate::op::Key;
 use crate::order::{Direction, Order};
-use crate::receive::Receive;
+use crate::receive::{Receive, Windows};
 use crate::sync::Bell;
 use crate::transmit::Transmit;
 use crate::{
@@ -51,6 +51,7 @@ pub struct MioDriver<J: Job> {
     /// Slots of streams that found no buffer free, once each.
     starved: Vec<usize>,
     buffers: BufferPool,
+    windows: Windows,
     chores: Chores<J>,
     /// What ended outside a turn.
     ended: Vec<Done<J>>,
@@ -85,6 +86,7 @@ impl<J: Job> MioDriver<J> {
             full: VecDeque::new(),
             starved: Vec::new(),
             buffers: BufferPool::new(limits.buffers, waker.clone()),
+            windows: Windows::default(),
             chores: Chores::new(workers, waker.clone()),
             ended: Vec::new(),
             waker,
@@ -115,7 +117,7 @@ impl<J: Job> MioDriver<J> {
             Interest::READABLE | Interest::WRITABLE,
         )?;
         let key = self.next_key(slot);
-        self.streams.insert(Stream::new(key, socket));
+        self.streams.insert(Stream::new(key, socket, &self.windows));
         Ok(&mut self.streams[slot])
     }
 

@@ -113,6 +113,18 @@ fn a_batch_has_as_many_entries_as_the_limit_and_no_more() {
 }
 
 #[test]
+fn a_batch_ends_with_the_name_that_makes_it_as_large_as_it_may_be() {
+    let (directory, store) = store();
+    for name in ["aaaa", "bbbb", "cccc"] {
+        fs::write(directory.path().join(name), "").unwrap();
+    }
+    for (names_bytes_max, sizes) in [(1, [1, 1]), (4, [1, 1]), (5, [2, 1]), (8, [2, 1]), (9, [3, 0])] {
+        let mut listing = store.list(&RemotePath::ROOT, false).unwrap();
+        assert_eq!([(); 2].map(|()| listing.next_batch(names_bytes_max).unwrap().len()), sizes);
+    }
+}
+
+#[test]
 fn names_that_are_not_utf8_are_reported_and_the_others_listed() {
     let (directory, store) = store();
     fs::create_dir_all(directory.path().join("d/dir")).unwrap();

@@ -6,7 +6,7 @@ use xferd_os::net::Socket;
 use crate::buffer::BufferSize;
 use crate::driver::uninterrupted;
 use crate::op::Key;
-use crate::receive::{Inflow, Receive};
+use crate::receive::{Inflow, Receive, Windows};
 use crate::transmit::Transmit;
 use crate::workers::count;
 use crate::{BufferPool, Carried, Done, SockRef, Token};
@@ -34,7 +34,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(key: Key, socket: Socket) -> Stream {
+    pub(super) fn new(key: Key, socket: Socket, windows: &Windows) -> Stream {
         Stream {
             key,
             socket,
@@ -46,7 +46,7 @@ impl Stream {
             queued: false,
             starved: None,
             ended: false,
-            inflow: Inflow::new(),
+            inflow: Inflow::new(windows),
         }
     }
 
