@@ -26,9 +26,14 @@ pub const CROWDED_BYTES: u64 = scaled(8 << 10);
 pub struct Budget(Arc<AtomicU64>);
 
 impl Budget {
+    /// How many bytes are kept.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Whether the connections have to do with less.
     pub fn is_crowded(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= CROWDED_KEPT_BYTES
+        self.kept_bytes() >= CROWDED_KEPT_BYTES
     }
 
     /// A part of it, if so much is left.

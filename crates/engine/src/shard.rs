@@ -35,9 +35,9 @@ const BACKLOG_COMMANDS_MAX: usize = 4096;
 /// Commands that may wait for their time.
 const DELAYED_COMMANDS_MAX: usize = 4096;
 
-/// With so many connections each receives at most so much at a time, of what it says by itself: if all of them say much at
+/// With more connections each receives at most so much at a time, of what it says by itself: if all of them say much at
 /// once, it is in memory at once.
-const MANY_CONNECTIONS: usize = 64;
+const FEW_CONNECTIONS_MAX: usize = 64;
 const MANY_RECEIVE_BYTES: usize = scaled(16 << 10) as usize;
 
 /// What becomes of an accepted connection.
@@ -305,8 +305,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
 
     fn insert(&mut self, session: S, now: Instant) -> ConnKey {
         self.generation = self.generation.wrapping_add(1);
-        self.flights.receive_bytes_max =
-            if self.conns.len() < MANY_CONNECTIONS { usize::MAX } else { MANY_RECEIVE_BYTES };
+        self.flights.receive_bytes_max = receive_bytes_max(self.conns.len() + 1);
         let entry = self.conns.vacant_entry();
         let key = ConnKey { slot: entry.key(), generation: self.generation };
         entry.insert((self.generation, Box::new(Conn::new(key, session, &self.budget, now))));
@@ -501,6 +500,10 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             }
         }
     }
+}
+
+fn receive_bytes_max(connections: usize) -> usize {
+    if connections <= FEW_CONNECTIONS_MAX { usize::MAX } else { MANY_RECEIVE_BYTES }
 }
 
 #[cfg(test)]

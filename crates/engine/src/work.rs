@@ -250,7 +250,9 @@ mod tests {
         rig.batch();
         assert!(!rig.backlog.is_full(false));
 
+        rig.batch();
         rig.put("c", 1);
+        assert_eq!(rig.backlog.file_bytes(), 1);
         assert!(rig.backlog.is_full(true) && !rig.backlog.is_full(false));
         rig.batch();
         (1..BATCH_WORKS_MAX).for_each(|_| rig.run(|_| Ok(())));

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tempfile::TempDir;
-use xferd_engine::{Effect, KEPT_BYTES_MAX, SendSource, Work};
+use xferd_engine::{CROWDED_KEPT_BYTES, Effect, KEPT_BYTES_MAX, SendSource, Work};
 use xferd_os::Sink;
 use xferd_store::{Hasher, Options};
 use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, Sharing, encode};
@@ -344,6 +344,28 @@ fn nothing_is_read_while_as_many_requests_wait_as_may() {
     assert!(!stage.input.is_empty());
     stage.settle(&mut dice);
     assert_eq!(stage.client.ended.len(), REQUESTS_WAITING_MAX + 1);
+}
+
+#[test]
+fn where_it_is_crowded_fewer_requests_wait_and_all_are_answered() {
+    let mut dice = Dice(1);
+    for (kept, waiting) in [
+        (CROWDED_KEPT_BYTES - 1, REQUESTS_WAITING_CROWDED_MAX + 1),
+        (CROWDED_KEPT_BYTES, REQUESTS_WAITING_CROWDED_MAX),
+    ] {
+        let mut stage = Stage::new();
+        let _others = stage.session.shared.budget.take(kept).unwrap();
+        let requests = REQUESTS_WAITING_CROWDED_MAX as u32 + 1;
+        for request in 1..=requests {
+            stage.client.open.insert(request);
+            stage.say(request, &Frame::Stat(RemotePath::ROOT));
+        }
+        while stage.step(0, &mut dice) {}
+        assert_eq!(stage.session.waiting.len(), waiting);
+        assert_eq!(stage.session.kept_bytes(), waiting as u64 * WAITING_BYTES);
+        stage.settle(&mut dice);
+        assert_eq!(stage.client.ended.len(), requests as usize);
+    }
 }
 
 /// Shared ones are announced faster than they are made.
