@@ -63,8 +63,10 @@ pub(crate) struct Conn<S: Session> {
     working: bool,
     /// Bytes of whole files that a worker has.
     working_bytes: u64,
-    /// What is kept in memory beside what waits to be sent.
+    /// What is kept in memory beside what waits to be sent, and whole files.
     kept: Share,
+    /// Whole files that wait for the disk, and those that a worker has.
+    waiting_files: Share,
     /// The peer does not read: what is left for it is thrown away.
     deaf: bool,
     /// When something last moved.
@@ -142,11 +144,12 @@ impl<S: Session> Conn<S> {
             discard: 0,
             after_extent: false,
             writes: 0,
-            outbox: Outbox::new(budget.share()),
+            outbox: Outbox::new(budget.keep()),
             works: Backlog::default(),
             working: false,
             working_bytes: 0,
-            kept: budget.share(),
+            kept: budget.keep(),
+            waiting_files: budget.wait(),
             deaf: false,
             moved: now,
             is_watched: false,
@@ -372,7 +375,8 @@ impl<S: Session> Conn<S> {
     pub(crate) fn pump<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
         self.start(flights);
         let input = self.input.as_ref().map_or(0, Input::kept_bytes);
-        self.kept.set(input + self.works.file_bytes() + self.working_bytes + self.session.kept_bytes());
+        self.kept.set(input + self.session.kept_bytes());
+        self.waiting_files.set(self.works.file_bytes() + self.working_bytes);
     }
 
     fn start<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
@@ -454,7 +458,7 @@ impl<S: Session> Conn<S> {
         self.phase == Phase::Open
             && self.intake.is_none()
             && !self.outbox.is_full()
-            && !self.works.is_full(self.is_crowded())
+            && !self.works.is_full(self.kept.budget().has_many_files())
             && self.session.wants_bytes()
     }
 

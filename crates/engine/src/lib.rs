@@ -22,7 +22,9 @@ mod shard;
 mod threads;
 mod work;
 
-pub use budget::{Budget, CROWDED_BYTES, CROWDED_KEPT_BYTES, KEPT_BYTES_MAX, Share};
+pub use budget::{
+    Budget, CROWDED_BYTES, CROWDED_KEPT_BYTES, FILES_WAITING_ALL_BYTES, SMALL_FILES_BYTES_MAX, Share,
+};
 pub use disk::DiskOutcome;
 pub use failure::Failure;
 pub use incoming::{GATHERED_BYTES_MAX, Incoming};

@@ -219,7 +219,7 @@ mod tests {
             let mut driver: MioDriver<Batch<()>> = MioDriver::new(Limits::default(), None).unwrap();
             let source = SendSource::File(Arc::new(tempfile::tempfile().unwrap()));
             let budget = Budget::default();
-            let outbox = Outbox::new(budget.share());
+            let outbox = Outbox::new(budget.keep());
             Self { budget, outbox, sock: driver.register(socket).unwrap(), source }
         }
 
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn when_all_together_keep_much_each_is_full_with_less() {
         let mut rig = Rig::new();
-        let mut other = Outbox::new(rig.budget.share());
+        let mut other = Outbox::new(rig.budget.keep());
         rig.outbox.push_bytes(vec![0; CROWDED_BYTES as usize - 1]);
         other.push_bytes(vec![0; (CROWDED_KEPT_BYTES - CROWDED_BYTES) as usize]);
         assert!(!rig.budget.is_crowded());

@@ -92,9 +92,10 @@ impl<O> Backlog<O> {
         self.file_bytes as u64
     }
 
-    /// Whether so much waits that nothing should be read that could cause more: where it is crowded, one file.
-    pub(crate) fn is_full(&self, crowded: bool) -> bool {
-        let file_bytes_max = if crowded { 1 } else { FILES_WAITING_BYTES_MAX };
+    /// Whether so much waits that nothing should be read that could cause more; one file, if there are
+    /// many of others.
+    pub(crate) fn is_full(&self, many: bool) -> bool {
+        let file_bytes_max = if many { 1 } else { FILES_WAITING_BYTES_MAX };
         self.works >= BATCH_WORKS_MAX || self.file_bytes >= file_bytes_max
     }
 

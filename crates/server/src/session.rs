@@ -757,14 +757,18 @@ impl ServerSession {
         let store = self.shared.store.clone();
         self.waiting.insert(request, Waiting::Get { path: get.path.clone() });
         let Get { start, end, digest, .. } = get;
-        let room = if effects.is_crowded() { None } else { self.shared.budget.take(READ_AT_ONCE_BYTES_MAX) };
-        let small_bytes_max = room.as_ref().map_or(0, |_| READ_AT_ONCE_BYTES_MAX);
-        let wanted = Wanted { start, end, digest, mapped: false, small_bytes_max };
-        let files = self.shared.open_files.clone();
+        let (files, budget) = (self.shared.open_files.clone(), self.shared.budget.clone());
         effects.work(request, move || {
+            // Only now: what is asked for and not read yet takes no room.
+            let room = if budget.is_crowded() { None } else { budget.take(READ_AT_ONCE_BYTES_MAX) };
+            let small_bytes_max = room.as_ref().map_or(0, |_| READ_AT_ONCE_BYTES_MAX);
+            let wanted = Wanted { start, end, digest, mapped: false, small_bytes_max };
             let opened = Opened::open(&store, &get.path, &wanted, &files);
             ServerOutcome::Opened(opened.map(|opened| {
-                let room = room.filter(|_| matches!(opened.content, Content::Small(..)));
+                let room = room.zip(opened.content.kept_bytes()).map(|(mut room, bytes)| {
+                    room.set(bytes);
+                    room
+                });
                 (opened, room)
             }))
         });

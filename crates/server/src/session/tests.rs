@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tempfile::TempDir;
-use xferd_engine::{CROWDED_KEPT_BYTES, Effect, KEPT_BYTES_MAX, SendSource, Work};
+use xferd_engine::{CROWDED_KEPT_BYTES, Effect, SMALL_FILES_BYTES_MAX, SendSource, Work};
 use xferd_os::Sink;
 use xferd_store::{Hasher, Options};
 use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, Sharing, encode};
@@ -354,7 +354,8 @@ fn where_it_is_crowded_fewer_requests_wait_and_all_are_answered() {
         (CROWDED_KEPT_BYTES, REQUESTS_WAITING_CROWDED_MAX),
     ] {
         let mut stage = Stage::new();
-        let _others = stage.session.shared.budget.take(kept).unwrap();
+        let mut others = stage.session.shared.budget.keep();
+        others.set(kept);
         let requests = REQUESTS_WAITING_CROWDED_MAX as u32 + 1;
         for request in 1..=requests {
             stage.client.open.insert(request);
@@ -405,7 +406,7 @@ fn nothing_is_read_while_as_many_puts_wait_to_be_stored_as_may() {
 
 #[test]
 fn a_small_file_that_finds_no_room_in_memory_is_staged_and_stored_all_the_same() {
-    for taken in [KEPT_BYTES_MAX - 1, KEPT_BYTES_MAX] {
+    for taken in [SMALL_FILES_BYTES_MAX - 1, SMALL_FILES_BYTES_MAX] {
         let mut dice = Dice(1);
         let mut stage = Stage::new();
         let room = stage.session.shared.budget.clone();
@@ -413,7 +414,7 @@ fn a_small_file_that_finds_no_room_in_memory_is_staged_and_stored_all_the_same()
         stage.client.open.insert(7);
         stage.say(7, &put_of(Some(1), Sharing::Alone));
         while stage.step(0, &mut dice) {}
-        assert_eq!(stage.session.staging.is_some(), taken == KEPT_BYTES_MAX);
+        assert_eq!(stage.session.staging.is_some(), taken == SMALL_FILES_BYTES_MAX);
         assert!(room.take(1).is_none());
         stage.say(7, &Frame::Extent { offset: 0, len: 1 });
         stage.input.extend(b"x");
@@ -421,6 +422,6 @@ fn a_small_file_that_finds_no_room_in_memory_is_staged_and_stored_all_the_same()
         stage.say(7, &Frame::Commit { size: 1 });
         stage.settle(&mut dice);
         assert_eq!(std::fs::read(stage._root.path().join("new")).unwrap(), b"x");
-        assert!(room.take(KEPT_BYTES_MAX - taken).is_some(), "what it took is given back");
+        assert!(room.take(SMALL_FILES_BYTES_MAX - taken).is_some(), "what it took is given back");
     }
 }
