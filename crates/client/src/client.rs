@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xferd_engine::{AnyShard, Failure, Shard, check_threads, lock, shards, threads_default};
+use xferd_engine::{AnyShard, Budget, Failure, Shard, check_threads, lock, shards, threads_default};
 use xferd_reactor::{Backend, Chosen, Limits};
 use xferd_wire::limits::FILE_BYTES_MAX;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
@@ -140,7 +140,8 @@ impl Client {
         let Config { io_threads, workers, patience, backend } = config;
         check_threads(io_threads, workers)?;
         let connections_max = CONNECTIONS_MAX.div_ceil(io_threads);
-        let (shards, chosen) = shards(backend, io_threads, workers, Limits::default(), connections_max)?;
+        let (shards, chosen) =
+            shards(backend, io_threads, workers, Limits::default(), connections_max, &Budget::default())?;
         let mut mailboxes = shards.iter().map(Shard::mailbox);
         let first = mailboxes.next().ok_or_else(|| wrong("no I/O threads; give at least 1".into()))?;
         let dispatcher = Dispatcher::new(first, mailboxes, address, patience);

@@ -346,7 +346,7 @@ impl Tree {
     fn next(&mut self, selection: &Selection) -> Option<Result<Option<Found>, FileFailure>> {
         loop {
             if self.batch.is_empty() && !self.ended {
-                match self.listing.next_batch() {
+                match self.listing.next_batch(usize::MAX) {
                     Ok(batch) => {
                         self.ended = batch.is_empty();
                         self.batch = batch.into();

@@ -5,13 +5,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use xferd_os::{Sink, seeded};
+use xferd_os::{Sink, scaled, seeded};
 use xferd_reactor::{Carried, Driver, Op, PAGE_BYTES, PoolBuf, SockRef, Token};
 use xferd_store::Hasher;
 use xferd_wire::HEADER_BYTES;
 
+use crate::budget::{Budget, CROWDED_BYTES, Share};
 use crate::flights::{ConnKey, Flights, Kind};
-use crate::held::Held;
 use crate::input::Input;
 use crate::outbox::{Outbox, Sent};
 use crate::session::{Effect, Effects, End, Event, Session};
@@ -25,6 +25,11 @@ const WRITES_MAX: usize = 2;
 /// header is received together with what is received in between, its content comes straight into large buffers, at the
 /// right place in them.
 const EXTENT_HEADER_BYTES: usize = HEADER_BYTES + 8;
+
+/// Bytes of an extent that are received at a time where much is kept in memory for all peers: each large buffer is lent to
+/// somebody then, and most of it stays untouched. Writing so much at a time is slower by a quarter
+/// ([`BufferLimits`](xferd_reactor::BufferLimits)).
+const CROWDED_BULK_BYTES: u64 = scaled(256 << 10);
 
 /// How long a receive may wait for more than is there.
 const HASTE: Duration = Duration::from_millis(500);
@@ -56,6 +61,12 @@ pub(crate) struct Conn<S: Session> {
     outbox: Outbox,
     works: Backlog<S::Outcome>,
     working: bool,
+    /// Bytes of whole files that a worker has.
+    working_bytes: u64,
+    /// What is kept in memory beside what waits to be sent, and whole files.
+    kept: Share,
+    /// Whole files that wait for the disk, and those that a worker has.
+    waiting_files: Share,
     /// The peer does not read: what is left for it is thrown away.
     deaf: bool,
     /// When something last moved.
@@ -115,8 +126,8 @@ impl Intake {
 }
 
 impl<S: Session> Conn<S> {
-    /// What it keeps for its peer counts in `held`.
-    pub(crate) fn new(key: ConnKey, session: S, held: Held, now: Instant) -> Self {
+    /// What it keeps in memory counts in `budget`.
+    pub(crate) fn new(key: ConnKey, session: S, budget: &Budget, now: Instant) -> Self {
         Self {
             key,
             session,
@@ -133,9 +144,12 @@ impl<S: Session> Conn<S> {
             discard: 0,
             after_extent: false,
             writes: 0,
-            outbox: Outbox::new(held),
+            outbox: Outbox::new(budget.keep()),
             works: Backlog::default(),
             working: false,
+            working_bytes: 0,
+            kept: budget.keep(),
+            waiting_files: budget.wait(),
             deaf: false,
             moved: now,
             is_watched: false,
@@ -339,6 +353,7 @@ impl<S: Session> Conn<S> {
         now: Instant,
     ) {
         self.working = false;
+        self.working_bytes = 0;
         self.moved = now;
         match (result, carried) {
             (Ok(_), Carried::Job(batch)) => {
@@ -358,6 +373,13 @@ impl<S: Session> Conn<S> {
 
     /// Takes what was read, then starts whatever can be started.
     pub(crate) fn pump<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
+        self.start(flights);
+        let input = self.input.as_ref().map_or(0, Input::kept_bytes);
+        self.kept.set(input + self.session.kept_bytes());
+        self.waiting_files.set(self.works.file_bytes() + self.working_bytes);
+    }
+
+    fn start<D: Driver<Batch<S::Outcome>>>(&mut self, flights: &mut Flights<S::Outcome, D>) {
         self.feed(flights);
         self.start_work(flights);
         let Some(sock) = self.sock else { return self.give_up_connecting(flights) };
@@ -436,7 +458,7 @@ impl<S: Session> Conn<S> {
         self.phase == Phase::Open
             && self.intake.is_none()
             && !self.outbox.is_full()
-            && !self.works.is_full()
+            && !self.works.is_full(self.kept.budget().has_many_files())
             && self.session.wants_bytes()
     }
 
@@ -496,11 +518,16 @@ impl<S: Session> Conn<S> {
         }
         self.receiving = true;
         let op = if bulk > 0 {
+            let bulk = if self.is_crowded() { bulk.min(CROWDED_BULK_BYTES) } else { bulk };
             Op::RecvLarge { sock, offset, bytes_due: Some(bulk) }
         } else if self.brimming {
             Op::RecvLarge { sock, offset, bytes_due: None }
         } else {
-            let bytes_max = if mem::take(&mut self.after_extent) { EXTENT_HEADER_BYTES } else { usize::MAX };
+            let bytes_max = match mem::take(&mut self.after_extent) {
+                true => EXTENT_HEADER_BYTES,
+                false if self.is_crowded() => CROWDED_BYTES as usize,
+                false => flights.receive_bytes_max,
+            };
             Op::RecvSmall { sock, bytes_max }
         };
         flights.submit(self.key, Kind::Receive, op);
@@ -514,16 +541,27 @@ impl<S: Session> Conn<S> {
             return;
         }
         self.working = true;
-        flights.submit(self.key, Kind::Work, Op::Offload(self.works.next_batch()));
+        let waiting_bytes = self.works.file_bytes();
+        let batch = self.works.next_batch();
+        self.working_bytes = waiting_bytes - self.works.file_bytes();
+        flights.submit(self.key, Kind::Work, Op::Offload(batch));
+    }
+
+    /// Whether so much is kept in memory for all peers together that this one has to do with less.
+    fn is_crowded(&self) -> bool {
+        self.kept.budget().is_crowded()
     }
 
     /// Tells the session what waits for its peer, and for all others.
     fn prepare_effects(&mut self) {
         self.effects.queued_bytes = self.outbox.queued_bytes();
-        self.effects.crowded = self.outbox.held().is_crowded();
+        self.effects.crowded = self.is_crowded();
     }
 
     fn apply(&mut self) {
+        if self.effects.is_congested() {
+            self.outbox.note_congestion();
+        }
         let mut list = mem::take(&mut self.effects.list);
         for effect in list.drain(..) {
             match effect {

@@ -41,11 +41,20 @@ pub(crate) struct Flights<O: Send + 'static, D: Driver<Batch<O>>> {
     refused: VecDeque<(Token, Op<Batch<O>>)>,
     /// Connections that wait for a buffer.
     starved: Vec<ConnKey>,
+    /// Bytes that a connection receives at a time, unless it is told how much will come.
+    pub(crate) receive_bytes_max: usize,
 }
 
 impl<O: Send + 'static, D: Driver<Batch<O>>> Flights<O, D> {
     pub(crate) fn new(driver: D) -> Self {
-        Self { driver, slots: Slab::new(), generation: 0, refused: VecDeque::new(), starved: Vec::new() }
+        Self {
+            driver,
+            slots: Slab::new(),
+            generation: 0,
+            refused: VecDeque::new(),
+            starved: Vec::new(),
+            receive_bytes_max: usize::MAX,
+        }
     }
 
     pub(crate) fn submit(&mut self, conn: ConnKey, kind: Kind, op: Op<Batch<O>>) -> Token {

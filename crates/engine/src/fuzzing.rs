@@ -165,7 +165,7 @@ impl<S: Session> Played<S> {
     fn takes_bytes(&self) -> bool {
         self.phase == Phase::Open
             && self.held_bytes() < Effects::<()>::SEND_QUEUE_HIGH_BYTES as usize
-            && !self.works.is_full()
+            && !self.works.is_full(false)
             && self.session.wants_bytes()
     }
 

@@ -22,6 +22,14 @@ impl Input {
         }
     }
 
+    /// Bytes of memory of its own.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        match self {
+            Self::Lent(_) => 0,
+            Self::Kept { bytes, .. } => bytes.len() as u64,
+        }
+    }
+
     /// The same bytes without the buffer.
     pub(crate) fn keep(self) -> Self {
         match self {

@@ -2,13 +2,13 @@
 //! halves of a file transfer.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod conn;
 mod disk;
 mod failure;
 mod flights;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod held;
 mod incoming;
 mod input;
 mod lock;
@@ -22,6 +22,9 @@ mod shard;
 mod threads;
 mod work;
 
+pub use budget::{
+    Budget, CROWDED_BYTES, CROWDED_KEPT_BYTES, FILES_WAITING_ALL_BYTES, SMALL_FILES_BYTES_MAX, Share,
+};
 pub use disk::DiskOutcome;
 pub use failure::Failure;
 pub use incoming::{GATHERED_BYTES_MAX, Incoming};

@@ -50,6 +50,16 @@ pub enum Content {
     Large(Arc<OpenSource>),
 }
 
+impl Content {
+    /// Bytes of it in memory, if it is.
+    pub fn kept_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Small(bytes, _) => Some(bytes.remaining().len() as u64),
+            Self::Large(_) => None,
+        }
+    }
+}
+
 /// Large files that are being sent. All who send the same part of the same version of one share its descriptor, its
 /// mapping and its digest.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::io;
 use xferd_os::seeded;
 use xferd_reactor::{Op, SendBuf, SockRef};
 
-use crate::held::Held;
+use crate::budget::Share;
 use crate::session::SendSource;
 
 /// Bytes of zeros sent at a time to fill up an extent whose source ended early.
@@ -19,16 +19,13 @@ const PARTS_MAX: usize = 64;
 /// Frames up to this size are appended to the bytes queued before them instead of costing a system call of their own.
 const COALESCED_BYTES_MAX: usize = 256 << 10;
 
-#[derive(Default)]
 pub(crate) struct Outbox {
     queue: VecDeque<Outgoing>,
     /// An operation is in flight for the front.
     sending: bool,
     queued_bytes: u64,
     /// What of it is kept in memory: no file ranges.
-    held_bytes: u64,
-    /// The same of all connections of the shard.
-    held: Held,
+    kept: Share,
     /// It was above the high mark and has not been below the low one since.
     congested: bool,
 }
@@ -60,23 +57,10 @@ pub(crate) enum Sent {
     Broken(io::Error),
 }
 
-impl Drop for Outbox {
-    fn drop(&mut self) {
-        self.held.remove(self.held_bytes);
-    }
-}
-
 impl Outbox {
-    /// An empty one, whose bytes count in `held`.
-    pub(crate) fn new(held: Held) -> Self {
-        let mut outbox = Self::default();
-        outbox.held = held;
-        outbox
-    }
-
-    /// What is kept by all connections of the shard.
-    pub(crate) fn held(&self) -> &Held {
-        &self.held
+    /// An empty one, whose bytes count in `kept`.
+    pub(crate) fn new(kept: Share) -> Self {
+        Self { queue: VecDeque::new(), sending: false, queued_bytes: 0, kept, congested: false }
     }
 
     pub(crate) fn queued_bytes(&self) -> u64 {
@@ -97,14 +81,13 @@ impl Outbox {
     /// File ranges don't count by their bytes: they cost no memory, and whoever sends or gets a large file has to hear,
     /// and say, that it is not wanted any more.
     pub(crate) fn is_full(&self) -> bool {
-        self.held_bytes >= self.held.high_bytes() || self.queue.len() >= PARTS_MAX
+        self.kept.bytes() >= self.kept.budget().high_bytes() || self.queue.len() >= PARTS_MAX
     }
 
     pub(crate) fn push_bytes(&mut self, bytes: SendBuf) {
         let len = bytes.remaining().len();
         if !seeded!(AnswersUncounted) {
-            self.held_bytes += len as u64;
-            self.held.add(len as u64);
+            self.kept.set(self.kept.bytes() + len as u64);
             self.count(len as u64);
         }
         if let Some(Outgoing::Bytes(last)) = self.queue.back_mut() {
@@ -123,7 +106,12 @@ impl Outbox {
 
     fn count(&mut self, bytes: u64) {
         self.queued_bytes += bytes;
-        self.congested |= self.queued_bytes >= self.held.high_bytes();
+        self.congested |= self.queued_bytes >= self.kept.budget().high_bytes();
+    }
+
+    /// A session was told that enough is queued, and waits to hear that it is not.
+    pub(crate) fn note_congestion(&mut self) {
+        self.congested = true;
     }
 
     /// The next operation, if there is one and none is in flight.
@@ -168,9 +156,7 @@ impl Outbox {
         self.queued_bytes = self.queued_bytes.saturating_sub(moved);
         let (finished, sent) = match self.queue.front_mut() {
             Some(Outgoing::Begun(buf)) => {
-                let moved = moved.min(self.held_bytes);
-                self.held_bytes -= moved;
-                self.held.remove(moved);
+                self.kept.set(self.kept.bytes().saturating_sub(moved));
                 *buf = rest.filter(|rest| !rest.is_empty());
                 (buf.is_none(), Sent::Part)
             }
@@ -193,7 +179,7 @@ impl Outbox {
 
     /// Says once that it was congested and is not any more.
     pub(crate) fn has_drained(&mut self) -> bool {
-        let drained = self.congested && self.queued_bytes < self.held.low_bytes();
+        let drained = self.congested && self.queued_bytes < self.kept.budget().low_bytes();
         self.congested &= !drained;
         drained
     }
@@ -216,7 +202,7 @@ mod tests {
     use xferd_reactor::{Driver, Limits, MioDriver};
 
     use super::*;
-    use crate::held::{CROWDED_BYTES, HELD_BYTES_MAX};
+    use crate::budget::{Budget, CROWDED_BYTES, CROWDED_KEPT_BYTES};
     use crate::session::Effects;
     use crate::work::Batch;
 
@@ -224,6 +210,7 @@ mod tests {
 
     /// An outbox, and the driver's part.
     struct Rig {
+        budget: Budget,
         outbox: Outbox,
         sock: SockRef,
         source: SendSource,
@@ -235,7 +222,9 @@ mod tests {
             let socket = Socket::connect(listener.local_addr().unwrap()).unwrap();
             let mut driver: MioDriver<Batch<()>> = MioDriver::new(Limits::default(), None).unwrap();
             let source = SendSource::File(Arc::new(tempfile::tempfile().unwrap()));
-            Self { outbox: Outbox::default(), sock: driver.register(socket).unwrap(), source }
+            let budget = Budget::default();
+            let outbox = Outbox::new(budget.keep());
+            Self { budget, outbox, sock: driver.register(socket).unwrap(), source }
         }
 
         /// Has the next operation move at most `bytes`; says what it was.
@@ -282,7 +271,7 @@ mod tests {
             }
         }
         assert!(rig.outbox.is_empty());
-        assert_eq!((rig.outbox.queued_bytes(), rig.outbox.held_bytes), (0, 0));
+        assert_eq!((rig.outbox.queued_bytes(), rig.outbox.kept.bytes()), (0, 0));
         assert!(rig.outbox.next_op::<()>(rig.sock).is_none());
     }
 
@@ -326,18 +315,18 @@ mod tests {
     #[test]
     fn when_all_together_keep_much_each_is_full_with_less() {
         let mut rig = Rig::new();
-        let mut other = Outbox::new(rig.outbox.held().clone());
+        let mut other = Outbox::new(rig.budget.keep());
         rig.outbox.push_bytes(vec![0; CROWDED_BYTES as usize - 1].into());
-        other.push_bytes(vec![0; (HELD_BYTES_MAX - CROWDED_BYTES) as usize].into());
-        assert!(!rig.outbox.held().is_crowded());
+        other.push_bytes(vec![0; (CROWDED_KEPT_BYTES - CROWDED_BYTES) as usize].into());
+        assert!(!rig.budget.is_crowded());
         rig.outbox.push_bytes(vec![0].into());
-        assert!(rig.outbox.held().is_crowded() && rig.outbox.is_full());
+        assert!(rig.budget.is_crowded() && rig.outbox.is_full());
         rig.send((CROWDED_BYTES / 2) as u32 + 1);
         assert!(!rig.outbox.is_full() && rig.outbox.has_drained());
         drop(other);
-        assert!(!rig.outbox.held().is_crowded());
+        assert!(!rig.budget.is_crowded());
         rig.send(u32::MAX);
-        assert_eq!(rig.outbox.held_bytes, 0);
+        assert_eq!(rig.outbox.kept.bytes(), 0);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use xferd_reactor::{FileRef, SendBuf};
 use xferd_store::{Hasher, Store, WholeFile};
 use xferd_wire::Frame;
 
+use crate::budget::CROWDED_BYTES;
 use crate::disk::DiskOutcome;
-use crate::held::CROWDED_BYTES;
 use crate::work::{Put, Work};
 
 /// One connection's protocol, as a state machine that does no I/O.
@@ -58,6 +58,11 @@ pub trait Session: Send + 'static {
     /// The same while something is queued for the peer, which does not read it.
     fn patience_while_sending(&self) -> Duration {
         self.patience()
+    }
+
+    /// Bytes that it remembers of requests, beside what waits to be sent, about.
+    fn kept_bytes(&self) -> u64 {
+        0
     }
 
     /// Nothing has happened for a while: gives back memory that is not needed meanwhile, and says whether only bytes or

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use xferd_os::clock;
 use xferd_os::net::{Listener, Socket};
+use xferd_os::{clock, scaled};
 use xferd_reactor::{Carried, Done, Driver, LISTENERS_MAX, ListenerRef, Op, TimerId, Timers, Wait};
 
+use crate::budget::Budget;
 use crate::conn::Conn;
 use crate::flights::{ConnKey, Flights, Kind};
-use crate::held::Held;
 use crate::mailbox::{Mailbox, Message};
 use crate::session::{End, Event, Session};
 use crate::work::Batch;
@@ -34,6 +34,11 @@ const BACKLOG_COMMANDS_MAX: usize = 4096;
 
 /// Commands that may wait for their time.
 const DELAYED_COMMANDS_MAX: usize = 4096;
+
+/// With more connections each receives at most so much at a time, of what it says by itself: if all of them say much at
+/// once, it is in memory at once.
+const FEW_CONNECTIONS_MAX: usize = 64;
+const MANY_RECEIVE_BYTES: usize = scaled(16 << 10) as usize;
 
 /// What becomes of an accepted connection.
 pub type OnAccept = Box<dyn FnMut(Socket, SocketAddr) + Send>;
@@ -68,9 +73,10 @@ impl Load {
 /// One reactor's connections and the loop that serves them.
 pub struct Shard<S: Session, D: Driver<Batch<S::Outcome>>> {
     flights: Flights<S::Outcome, D>,
-    conns: Slab<(u32, Conn<S>)>,
-    /// What they keep for their peers.
-    held: Held,
+    /// Boxed: a slab that grows has all of them twice for a moment, and an allocator keeps that.
+    conns: Slab<(u32, Box<Conn<S>>)>,
+    /// What they keep in memory, and those of other shards with them.
+    budget: Budget,
     generation: u32,
     connections_max: usize,
     mailbox: Mailbox<S>,
@@ -101,14 +107,14 @@ enum Alarm {
 }
 
 impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
-    /// A shard of at most `connections_max` connections at a time.
-    pub fn new(driver: D, connections_max: usize) -> Self {
+    /// A shard of at most `connections_max` connections at a time. What they keep in memory counts in `budget`.
+    pub fn new(driver: D, connections_max: usize, budget: Budget) -> Self {
         let load = Arc::<Load>::default();
         let mailbox = Mailbox::new(driver.waker(), load.clone());
         Self {
             flights: Flights::new(driver),
             conns: Slab::new(),
-            held: Held::default(),
+            budget,
             generation: 0,
             connections_max,
             mailbox,
@@ -299,14 +305,18 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
 
     fn insert(&mut self, session: S, now: Instant) -> ConnKey {
         self.generation = self.generation.wrapping_add(1);
+        self.flights.receive_bytes_max = receive_bytes_max(self.conns.len() + 1);
         let entry = self.conns.vacant_entry();
         let key = ConnKey { slot: entry.key(), generation: self.generation };
-        entry.insert((self.generation, Conn::new(key, session, self.held.clone(), now)));
+        entry.insert((self.generation, Box::new(Conn::new(key, session, &self.budget, now))));
         key
     }
 
     fn conn(&self, key: ConnKey) -> Option<&Conn<S>> {
-        self.conns.get(key.slot).filter(|(generation, _)| *generation == key.generation).map(|(_, conn)| conn)
+        self.conns
+            .get(key.slot)
+            .filter(|(generation, _)| *generation == key.generation)
+            .map(|(_, conn)| &**conn)
     }
 
     /// Changes a connection, lets it start what it can, and takes note of what became of it.
@@ -476,7 +486,10 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
 
     fn on_alarm(&mut self, timer: TimerId, alarm: Alarm, now: Instant) {
         match alarm {
-            Alarm::CheckSilence => self.check_watched(now),
+            Alarm::CheckSilence => {
+                self.check_watched(now);
+                self.flights.driver.buffers().trim();
+            }
             Alarm::CheckResting => self.check_resting(now),
             Alarm::Accept(listener) if self.listeners.contains(&listener) => self.submit_accept(listener),
             Alarm::Accept(_) => {}
@@ -487,6 +500,10 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             }
         }
     }
+}
+
+fn receive_bytes_max(connections: usize) -> usize {
+    if connections <= FEW_CONNECTIONS_MAX { usize::MAX } else { MANY_RECEIVE_BYTES }
 }
 
 #[cfg(test)]

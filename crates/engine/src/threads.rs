@@ -8,6 +8,7 @@ use xferd_reactor::Driver;
 use xferd_reactor::{AnyDriver, Backend, Chosen, Drivers, Limits, UnknownBackend, WorkerPool};
 use xferd_wire::ErrorCode;
 
+use crate::budget::Budget;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::shard::Shard;
@@ -43,7 +44,7 @@ pub type AnyShard<S> = Shard<S, AnyDriver<Batch<<S as Session>::Outcome>>>;
 pub type Shards<S> = (Vec<AnyShard<S>>, Chosen);
 
 /// A shard for each of `io_threads` threads, with `workers` that they share, which are started. Each takes up to
-/// `connections_max` connections, and its driver holds what `limits` allow.
+/// `connections_max` connections, its driver holds what `limits` allow, and all of them keep what `budget` allows.
 ///
 /// # Errors
 /// INVALID_ARGUMENT if the environment names no backend; what the system says to starting threads and making drivers.
@@ -53,6 +54,7 @@ pub fn shards<S: Session>(
     workers: usize,
     limits: Limits,
     connections_max: usize,
+    budget: &Budget,
 ) -> Result<Shards<S>, Failure> {
     let failed = |error: &io::Error| Failure::io("cannot start the threads", error);
     let pool =
@@ -67,7 +69,10 @@ pub fn shards<S: Session>(
     if let Some(reason) = &chosen.reason {
         tracing::info!(reason, "waiting for sockets without io_uring");
     }
-    Ok((drivers.into_iter().map(|driver| Shard::new(driver, connections_max)).collect(), chosen))
+    Ok((
+        drivers.into_iter().map(|driver| Shard::new(driver, connections_max, budget.clone())).collect(),
+        chosen,
+    ))
 }
 
 /// A shard that has no thread: somebody steps it.

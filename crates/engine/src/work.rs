@@ -87,9 +87,16 @@ impl<O> Backlog<O> {
         self.queue.shrink_to_fit();
     }
 
-    /// Whether so much waits that nothing should be read that could cause more.
-    pub(crate) fn is_full(&self) -> bool {
-        self.works >= BATCH_WORKS_MAX || self.file_bytes >= FILES_WAITING_BYTES_MAX
+    /// Bytes of the files in it.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes as u64
+    }
+
+    /// Whether so much waits that nothing should be read that could cause more; one file, if there are
+    /// many of others.
+    pub(crate) fn is_full(&self, many: bool) -> bool {
+        let file_bytes_max = if many { 1 } else { FILES_WAITING_BYTES_MAX };
+        self.works >= BATCH_WORKS_MAX || self.file_bytes >= file_bytes_max
     }
 
     /// What goes next, in the order it came.
@@ -238,17 +245,22 @@ mod tests {
         let mut rig = Rig::new();
         rig.put("a", FILES_WAITING_BYTES_MAX - 1);
         (0..BATCH_FILES_MAX).for_each(|_| rig.put("empty", 0));
-        assert!(!rig.backlog.is_full());
+        assert!(!rig.backlog.is_full(false));
         rig.put("b", 1);
-        assert!(rig.backlog.is_full());
+        assert!(rig.backlog.is_full(false));
         rig.batch();
-        assert!(!rig.backlog.is_full());
+        assert!(!rig.backlog.is_full(false));
 
-        (1..BATCH_WORKS_MAX).for_each(|_| rig.run(|_| Ok(())));
-        assert!(!rig.backlog.is_full());
-        rig.run(|_| Ok(()));
-        assert!(rig.backlog.is_full());
         rig.batch();
-        assert!(!rig.backlog.is_full());
+        rig.put("c", 1);
+        assert_eq!(rig.backlog.file_bytes(), 1);
+        assert!(rig.backlog.is_full(true) && !rig.backlog.is_full(false));
+        rig.batch();
+        (1..BATCH_WORKS_MAX).for_each(|_| rig.run(|_| Ok(())));
+        assert!(!rig.backlog.is_full(false));
+        rig.run(|_| Ok(()));
+        assert!(rig.backlog.is_full(false));
+        rig.batch();
+        assert!(!rig.backlog.is_full(false));
     }
 }

@@ -23,6 +23,7 @@ mod mapping;
 pub mod memory;
 #[cfg(not(xferd_sim))]
 pub mod net;
+mod pages;
 #[cfg(not(xferd_sim))]
 pub mod random;
 mod refusal;
@@ -45,6 +46,7 @@ pub use dir::{Dir, DirEntries, DirEntry};
 pub use limit::raise_descriptor_limit;
 #[cfg(not(xferd_sim))]
 pub use mapping::Mapping;
+pub use pages::Pages;
 pub use refusal::Refusal;
 pub use scale::scaled;
 #[cfg(xferd_sim)]

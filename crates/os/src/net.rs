@@ -18,6 +18,11 @@ use crate::Mapping;
 /// Linux 5.4; a burst beyond it is retried by the connecting side's kernel.
 pub const BACKLOG: i32 = 1024;
 
+/// Bytes that the kernel takes for a connection beyond what is on its way to the peer. Its own limit is megabytes for each
+/// (`net.ipv4.tcp_wmem`): 500 peers that asked for large files and read nothing had 1.5 GB of kernel memory, the limit from
+/// which on it slows every connection down (Linux 6.18), and filling them kept two reactors busy for seconds.
+pub const UNSENT_BYTES_MAX: u32 = 256 << 10;
+
 /// A bound, listening TCP socket.
 #[derive(Debug)]
 pub struct Listener {
@@ -41,6 +46,8 @@ impl Listener {
         // What a connection begins with clings to it: one that was BBR's for a moment is paced ever after, though its
         // control says reno (Linux 6.18, `sk_pacing_status` in the kernel). So this is not done when one is accepted.
         unpace(&socket);
+        // What is accepted inherits it.
+        limit_unsent(&socket)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Listener { socket, congestion })
@@ -105,6 +112,7 @@ impl Socket {
     pub fn connect(address: SocketAddr) -> io::Result<Socket> {
         let socket = tcp_socket(address)?;
         socket.set_tcp_nodelay(true)?;
+        limit_unsent(&socket)?;
         if is_local(address) {
             unpace(&socket);
         }
@@ -299,6 +307,17 @@ fn set_receive_mark(_: &Socket, _: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the socket take no more than [`UNSENT_BYTES_MAX`] (`TCP_NOTSENT_LOWAT` in tcp(7)).
+#[cfg(all(target_os = "linux", not(xferd_portable)))]
+fn limit_unsent(socket: &RawSocket) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
+}
+
+#[cfg(not(all(target_os = "linux", not(xferd_portable))))]
+fn limit_unsent(_: &RawSocket) -> io::Result<()> {
+    Ok(())
+}
+
 fn tcp_socket(address: SocketAddr) -> io::Result<RawSocket> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -405,6 +424,27 @@ mod tests {
         listener.congestion.restore(&accepted.0);
         let system = tcp_socket((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         assert_eq!(name(&accepted.0), name(&system));
+    }
+
+    #[cfg(all(target_os = "linux", not(xferd_portable)))]
+    #[test]
+    fn the_kernel_takes_no_more_for_a_peer_that_does_not_read_than_its_window_and_the_limit() {
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = loop {
+            if let Ok((accepted, _)) = listener.accept() {
+                break accepted;
+            }
+        };
+        let (connected, other) = pair();
+        for (socket, peer) in [(accepted, peer), (connected, other)] {
+            let part = vec![0; 16 << 10];
+            let sent: usize = std::iter::from_fn(|| socket.send(&part, false).ok()).sum();
+            // What it has not read lies in its own buffer, which does not grow meanwhile.
+            let window = RawSocket::from(peer.try_clone().unwrap()).recv_buffer_size().unwrap();
+            let most = UNSENT_BYTES_MAX as usize + window + part.len();
+            assert!((UNSENT_BYTES_MAX as usize..=most).contains(&sent), "{sent} bytes, a window of {window}");
+        }
     }
 
     fn blocked(answer: io::Result<usize>) -> bool {

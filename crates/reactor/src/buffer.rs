@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 
-use xferd_os::scaled;
+use xferd_os::{Pages, scaled};
 
 use crate::Waker;
 use crate::sync::{Mutex, MutexGuard};
@@ -38,7 +38,8 @@ impl Default for BufferLimits {
 /// The buffers of one driver: large ones for bulk data, small ones for everything else.
 ///
 /// A buffer is allocated when it is first needed, comes back when it is dropped (on any thread), and is kept for reuse.
-/// The one that came back last, which is likely to be in a cache still, is lent first.
+/// The one that came back last, which is likely to be in a cache still, is lent first; so those that only a burst needed
+/// are the others, and [`BufferPool::trim`] gives them back.
 #[derive(Debug)]
 pub struct BufferPool {
     large: Arc<Shelf>,
@@ -73,6 +74,12 @@ impl BufferPool {
         self.small.bytes
     }
 
+    /// Gives the kernel back what was free all the time since the last call.
+    pub fn trim(&self) {
+        self.large.trim();
+        self.small.trim();
+    }
+
     /// How many buffers of that size can be taken. If none, the driver is woken when one comes back.
     pub(crate) fn free_or_wakes(&self, size: BufferSize) -> usize {
         let mut stock = match size {
@@ -94,7 +101,7 @@ pub(crate) enum BufferSize {
 
 /// A lent buffer: filled bytes, which it dereferences to, and spare bytes behind them. It returns to its pool on drop.
 pub struct PoolBuf {
-    bytes: Box<[u8]>,
+    bytes: Pages,
     start: usize,
     end: usize,
     limit: usize,
@@ -151,10 +158,9 @@ impl PoolBuf {
     /// the file, and the end of the buffer at the end of a page. Copies between misaligned pages are slower, which cost a
     /// tenth of a transfer's rate (3650 and 4030 MB/s).
     pub fn clear_for(&mut self, offset: u64) {
-        let base = page_start(&self.bytes);
-        self.start = base + (offset % PAGE_BYTES as u64) as usize;
+        self.start = (offset % PAGE_BYTES as u64) as usize;
         self.end = self.start;
-        self.limit = self.bytes.len().min(base + self.shelf.bytes);
+        self.limit = self.bytes.len();
     }
 }
 
@@ -174,7 +180,7 @@ impl fmt::Debug for PoolBuf {
 
 impl Drop for PoolBuf {
     fn drop(&mut self) {
-        self.shelf.put(std::mem::take(&mut self.bytes));
+        self.shelf.put(std::mem::replace(&mut self.bytes, Pages::new(0)));
     }
 }
 
@@ -188,7 +194,9 @@ struct Shelf {
 
 #[derive(Debug)]
 struct Stock {
-    free: Vec<Box<[u8]>>,
+    free: Vec<Pages>,
+    /// How many were free at least since the last trim: the first ones.
+    idle: usize,
     /// How many may still be allocated.
     unallocated: usize,
     /// Whether somebody waits for one to come back.
@@ -197,7 +205,7 @@ struct Stock {
 
 impl Shelf {
     fn new(bytes: usize, max: usize, waker: Waker) -> Arc<Shelf> {
-        let stock = Stock { free: Vec::new(), unallocated: max, wanted: false };
+        let stock = Stock { free: Vec::new(), idle: 0, unallocated: max, wanted: false };
         // Whole pages, so that a buffer cleared for any offset has room.
         let bytes = bytes.next_multiple_of(PAGE_BYTES);
         Arc::new(Shelf { bytes, stock: Mutex::new(stock), waker })
@@ -207,19 +215,19 @@ impl Shelf {
         let reused = {
             let mut stock = self.stock();
             let reused = stock.free.pop();
+            stock.idle = stock.idle.min(stock.free.len());
             if reused.is_none() {
                 stock.unallocated = stock.unallocated.checked_sub(1)?;
             }
             reused
         };
-        // One page more than lent, to begin at a page's start within it.
-        let bytes = reused.unwrap_or_else(|| vec![0; self.bytes + PAGE_BYTES].into_boxed_slice());
+        let bytes = reused.unwrap_or_else(|| Pages::new(self.bytes));
         let mut buf = PoolBuf { bytes, start: 0, end: 0, limit: 0, shelf: Arc::clone(self) };
         buf.clear();
         Some(buf)
     }
 
-    fn put(&self, bytes: Box<[u8]>) {
+    fn put(&self, bytes: Pages) {
         let wanted = {
             let mut stock = self.stock();
             stock.free.push(bytes);
@@ -230,6 +238,17 @@ impl Shelf {
         }
     }
 
+    fn trim(&self) {
+        let _idle: Vec<Pages> = {
+            let mut stock = self.stock();
+            let idle = stock.idle;
+            stock.unallocated += idle;
+            let trimmed = stock.free.drain(..idle).collect();
+            stock.idle = stock.free.len();
+            trimmed
+        };
+    }
+
     fn stock(&self) -> MutexGuard<'_, Stock> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -237,10 +256,6 @@ impl Shelf {
 
 /// The size of a page where it matters: pages that are larger begin at multiples of this too.
 pub const PAGE_BYTES: usize = 4096;
-
-fn page_start(bytes: &[u8]) -> usize {
-    bytes.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES)
-}
 
 #[cfg(test)]
 #[cfg(loom)]
@@ -300,6 +315,22 @@ mod tests {
         drop(first);
         drop(second);
         assert_eq!(pool.take_large().unwrap().spare_mut()[0], 7);
+    }
+
+    #[test]
+    fn what_only_a_burst_needed_is_given_back_and_can_be_had_again() {
+        let (_poll, pool) = pool();
+        let mut burst = [pool.take_large().unwrap(), pool.take_large().unwrap()];
+        burst.iter_mut().for_each(|buf| buf.spare_mut()[0] = 7);
+        pool.trim();
+        drop(burst);
+        pool.trim();
+        let first = |buf: &mut PoolBuf| buf.spare_mut()[0];
+        assert_eq!(first(&mut pool.take_large().unwrap()), 7, "they were lent since the trim before");
+        pool.trim();
+        let mut both = [pool.take_large().unwrap(), pool.take_large().unwrap()];
+        assert_eq!(both.each_mut().map(first), [7, 0], "one of them was needed again");
+        assert!(pool.take_large().is_none(), "what is given back counts no twice");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::buffer::BufferSize;
 use crate::chores::Chores;
 use crate::op::Key;
 use crate::order::{Direction, Order};
-use crate::receive::Receive;
+use crate::receive::{Receive, Windows};
 use crate::starved::Starved;
 use crate::sync::Bell;
 use crate::transmit::Transmit;
@@ -52,6 +52,7 @@ pub struct MioDriver<J: Job> {
     full: VecDeque<(usize, Instant)>,
     starved: Starved,
     buffers: BufferPool,
+    windows: Windows,
     chores: Chores<J>,
     /// What ended outside a turn.
     ended: Vec<Done<J>>,
@@ -87,6 +88,7 @@ impl<J: Job> MioDriver<J> {
             full: VecDeque::new(),
             starved: Starved::default(),
             buffers: BufferPool::new(limits.buffers, waker.clone()),
+            windows: Windows::default(),
             chores: Chores::new(workers, waker.clone()),
             ended: Vec::new(),
             waker,
@@ -117,7 +119,7 @@ impl<J: Job> MioDriver<J> {
             Interest::READABLE | Interest::WRITABLE,
         )?;
         let key = self.next_key(slot);
-        self.streams.insert(Stream::new(key, socket));
+        self.streams.insert(Stream::new(key, socket, &self.windows));
         Ok(&mut self.streams[slot])
     }
 

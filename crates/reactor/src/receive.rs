@@ -1,6 +1,8 @@
 //! Receiving operations: what they ask for, and how soon the kernel is to report that it is there.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use xferd_os::net::Socket;
 
@@ -53,10 +55,34 @@ impl Receive {
     }
 }
 
+/// How many sockets of a driver have a wide window.
+#[derive(Clone, Default)]
+pub(crate) struct Windows(Arc<AtomicUsize>);
+
+/// A wide window, counted until the socket goes.
+struct Wide(Windows);
+
+impl Windows {
+    fn widen(&self) -> Option<Wide> {
+        let one_more = |wide| (wide < WIDE_WINDOWS_MAX).then_some(wide + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Wide(self.clone()))
+    }
+}
+
+impl Drop for Wide {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What is known of the bytes that come in on one socket.
 pub(crate) struct Inflow {
+    windows: Windows,
     /// Whether it has received into a large buffer: large amounts are to be expected.
     bulk: bool,
+    /// Counts its window, if that is wide.
+    wide: Option<Wide>,
     /// How many bytes there have to be for the kernel to call it readable.
     mark: u32,
     /// The last receive found much: so much comes while the driver does something else.
@@ -64,16 +90,19 @@ pub(crate) struct Inflow {
 }
 
 impl Inflow {
-    pub(crate) fn new() -> Inflow {
-        Inflow { bulk: false, mark: 1, fast: false }
+    pub(crate) fn new(windows: &Windows) -> Inflow {
+        Inflow { windows: windows.clone(), bulk: false, wide: None, mark: 1, fast: false }
     }
 
     /// A receiving operation begins.
     pub(crate) fn begin(&mut self, socket: &Socket, receive: Receive) {
         if !self.bulk && matches!(receive, Receive::Large { .. }) {
             self.bulk = true;
-            // Only a matter of speed.
-            let _ = socket.widen_receive_window(BULK_WINDOW_BYTES);
+            self.wide = self.windows.widen();
+            if self.wide.is_some() {
+                // Only a matter of speed.
+                let _ = socket.widen_receive_window(BULK_WINDOW_BYTES);
+            }
         }
     }
 
@@ -108,8 +137,26 @@ impl Inflow {
 /// loopback varies by less than a tenth.
 const BULK_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
+/// Sockets of one driver that may have such a window, which the kernel fills as long as nobody takes what came; the others have
+/// what it gives them by itself.
+const WIDE_WINDOWS_MAX: usize = 64;
+
 /// Bytes of one receive from which on a flow counts as fast.
 const FAST_BYTES: usize = 128 * 1024;
 
 /// Bytes to wait for at most: what a usual large buffer holds. The kernel needs twice as much room, which it has.
 const MARK_BYTES_MAX: u32 = 1408 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_windows_are_wide_as_the_limit_and_another_once_one_is_gone() {
+        let windows = Windows::default();
+        let mut wide: Vec<_> = (0..WIDE_WINDOWS_MAX).map(|_| windows.widen().unwrap()).collect();
+        assert!(windows.widen().is_none());
+        wide.pop();
+        assert!(windows.widen().is_some());
+    }
+}

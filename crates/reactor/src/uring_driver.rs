@@ -26,7 +26,7 @@ use crate::buffer::BufferSize;
 use crate::chores::Chores;
 use crate::op::Key;
 use crate::order::{Direction, Order};
-use crate::receive::Receive;
+use crate::receive::{Receive, Windows};
 use crate::starved::Starved;
 use crate::sync::Bell;
 use crate::transmit::Transmit;
@@ -53,6 +53,7 @@ pub struct UringDriver<J: Job> {
     received: VecDeque<(usize, Landing<Tag>)>,
     starved: Starved,
     buffers: BufferPool,
+    windows: Windows,
     /// Buffers that the kernel is to have: as many as it once lacked, so that few connections cost few.
     provided_wanted: usize,
     provided_max: usize,
@@ -113,6 +114,7 @@ impl<J: Job> UringDriver<J> {
             received: VecDeque::new(),
             starved: Starved::default(),
             buffers: BufferPool::new(limits.buffers, waker.clone()),
+            windows: Windows::default(),
             provided_wanted: 0,
             provided_max: buffers,
             chores: Chores::new(workers, waker.clone()),
@@ -142,7 +144,7 @@ impl<J: Job> UringDriver<J> {
         }
         let slot = self.streams.vacant_key();
         let key = self.next_key(slot);
-        self.streams.insert(Stream::new(key, socket));
+        self.streams.insert(Stream::new(key, socket, &self.windows));
         Ok(&mut self.streams[slot])
     }
 

@@ -11,7 +11,6 @@
 #![forbid(unsafe_code)]
 
 mod log;
-mod room;
 mod server;
 mod session;
 mod transfers;

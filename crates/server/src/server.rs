@@ -8,7 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use xferd_engine::{AnyShard, Failure, Load, Mailbox, Shard, check_threads, lock, shards, threads_default};
+use xferd_engine::{
+    AnyShard, Budget, Failure, Load, Mailbox, Shard, check_threads, lock, shards, threads_default,
+};
 use xferd_os::net::{Listener, Socket};
 use xferd_reactor::{Backend, Chosen, LISTENERS_MAX, Limits};
 use xferd_store::{Options, Store, WritePolicy};
@@ -173,15 +175,21 @@ impl Server {
             log: Log::default(),
             transfers: Arc::default(),
             open_files: Arc::default(),
-            room: Arc::default(),
+            budget: Budget::default(),
         });
         // All may come to one reactor. Each has at most one receive, one send, one close, one batch of work and two
         // writes under way.
         let sockets_max = config.connections_max.saturating_add(REFUSALS_MAX);
         let limits =
             Limits { sockets_max, operations_max: sockets_max.saturating_mul(6), ..Limits::default() };
-        let (mut shards, chosen) =
-            shards(config.backend, config.io_threads, config.workers, limits, config.connections_max)?;
+        let (mut shards, chosen) = shards(
+            config.backend,
+            config.io_threads,
+            config.workers,
+            limits,
+            config.connections_max,
+            &shared.budget,
+        )?;
         let mailboxes: Vec<_> = shards.iter().map(Shard::mailbox).collect();
         let places = shards.iter().map(|shard| (shard.load(), shard.mailbox())).collect();
         let placement = Placement { places, shared: shared.clone(), connections_max: config.connections_max };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xferd_engine::{
-    Content, DiskOutcome, Effects, End, Event, Failure, GATHERED_BYTES_MAX, Incoming, OpenFiles, Opened,
-    Outgoing, Progress, Session, Wanted, send_small,
+    Budget, CROWDED_BYTES, Content, DiskOutcome, Effects, End, Event, Failure, GATHERED_BYTES_MAX, Incoming,
+    OpenFiles, Opened, Outgoing, Progress, Session, Share, Wanted, send_small,
 };
 use xferd_os::{HashMap, scaled};
 use xferd_store::{FileAttributes, FileDigest, Listed, Listing, Staging, Store, StoreError};
@@ -17,7 +17,6 @@ use xferd_wire::{
 };
 
 use crate::log::{HappeningKind, Log};
-use crate::room::{Room, Taken};
 use crate::transfers::{Attachment, Proven, Transfers};
 
 /// Files of one connection that may be arriving side by side, each with a staging file of its own.
@@ -25,6 +24,12 @@ pub const PUTS_ARRIVING_MAX: usize = 16;
 
 /// Requests of one connection that may wait for work or for the peer to read; with that many nothing more is read.
 pub const REQUESTS_WAITING_MAX: usize = 64;
+
+/// The same where much is kept in memory for all peers together.
+pub(crate) const REQUESTS_WAITING_CROWDED_MAX: usize = 4;
+
+/// Bytes that are remembered of a request, about: its path, what is read or sent, and their places in the maps.
+const WAITING_BYTES: u64 = 512;
 
 /// Puts of one connection that may wait to be stored, beside those requests; with that many nothing more is read. It
 /// bounds what is remembered of them; what they hold is bounded by the engine.
@@ -69,7 +74,7 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) transfers: Arc<Transfers>,
     pub(crate) open_files: Arc<OpenFiles>,
-    pub(crate) room: Arc<Room>,
+    pub(crate) budget: Budget,
 }
 
 /// One connection.
@@ -91,7 +96,7 @@ pub struct ServerSession {
     waiting: HashMap<u32, Waiting>,
     /// The large file that is being sent, and those behind it.
     sending: Option<(u32, Outgoing)>,
-    unsent: VecDeque<(u32, Opened, Option<Taken>)>,
+    unsent: VecDeque<(u32, Opened, Option<Share>)>,
     /// The listing that is being read, and those behind it: each may keep some directories open.
     listing: Option<Reading>,
     unlisted: VecDeque<(u32, List)>,
@@ -126,7 +131,7 @@ struct Arriving {
     put: Put,
     incoming: Incoming,
     /// What it takes while it is gathered.
-    _room: Option<Taken>,
+    _room: Option<Share>,
 }
 
 /// A put on its way into the store.
@@ -177,7 +182,7 @@ pub enum ServerOutcome {
     /// An extent of a transfer counts.
     Recorded(Result<Have, Failure>),
     /// A file to be sent was opened.
-    Opened(Result<(Opened, Option<Taken>), StoreError>),
+    Opened(Result<(Opened, Option<Share>), StoreError>),
     /// The next part of a listing; an empty one is the end.
     Listed(Result<(Listing, Vec<Listed>), StoreError>),
     /// A slice more of a file is in its digest, which is there after the last.
@@ -200,7 +205,9 @@ impl Session for ServerSession {
 
     fn on_bytes(&mut self, bytes: &[u8], effects: &mut Fx) -> usize {
         let mut rest = bytes;
-        while !rest.is_empty() && self.wants_bytes() {
+        // They were wanted a moment ago; other threads may have made it crowded since.
+        let mut wanted = true;
+        while !rest.is_empty() && (std::mem::take(&mut wanted) || self.wants_bytes()) {
             if let Some(request) = self.gathering {
                 let taken = self.gather(request, rest);
                 rest = rest.get(taken..).unwrap_or_default();
@@ -297,12 +304,16 @@ impl Session for ServerSession {
     fn wants_bytes(&self) -> bool {
         self.phase != Phase::Closing
             && self.staging.is_none()
-            && self.waiting.len() < REQUESTS_WAITING_MAX
+            && self.waiting.len() < self.requests_waiting_max()
             && self.committing.len() < PUTS_COMMITTING_MAX
     }
 
     fn is_idle(&self) -> bool {
         false
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        (self.waiting.len() as u64) * WAITING_BYTES
     }
 
     fn patience(&self) -> Duration {
@@ -361,6 +372,10 @@ impl ServerSession {
     /// A session that answers the hello of `peer` with BUSY.
     pub(crate) fn refusing(shared: Arc<Shared>, peer: SocketAddr) -> Self {
         Self { phase: Phase::Refusing, ..Self::new(shared, peer) }
+    }
+
+    fn requests_waiting_max(&self) -> usize {
+        if self.shared.budget.is_crowded() { REQUESTS_WAITING_CROWDED_MAX } else { REQUESTS_WAITING_MAX }
     }
 
     fn is_before_hello(&self) -> bool {
@@ -558,7 +573,7 @@ impl ServerSession {
         }
         let may_gather = !self.puts.values().any(|arriving| arriving.incoming.is_gathered());
         let small = put.size.filter(|&size| may_gather && size <= GATHERED_BYTES_MAX);
-        let room = small.and_then(|size| self.shared.room.take(size));
+        let room = small.and_then(|size| self.shared.budget.take(size));
         let (store, gather) = (self.shared.store.clone(), room.is_some());
         let mut incoming = Incoming::new(request, store, put.path.clone(), put.size, put.digest, gather);
         incoming.start(effects);
@@ -747,16 +762,18 @@ impl ServerSession {
         let store = self.shared.store.clone();
         self.waiting.insert(request, Waiting::Get { path: get.path.clone() });
         let Get { start, end, digest, .. } = get;
-        let room = (!effects.is_crowded()).then(|| self.shared.room.clone());
-        let files = self.shared.open_files.clone();
+        let (files, budget) = (self.shared.open_files.clone(), self.shared.budget.clone());
         effects.work(request, move || {
-            // Whoever has to wait for it takes no room meanwhile.
-            let room = room.and_then(|room| room.take(READ_AT_ONCE_BYTES_MAX));
+            // Only now: what is asked for and not read yet takes no room.
+            let room = if budget.is_crowded() { None } else { budget.take(READ_AT_ONCE_BYTES_MAX) };
             let small_bytes_max = room.as_ref().map_or(0, |_| READ_AT_ONCE_BYTES_MAX);
             let wanted = Wanted { start, end, digest, mapped: false, small_bytes_max };
             let opened = Opened::open(&store, &get.path, &wanted, &files);
             ServerOutcome::Opened(opened.map(|opened| {
-                let room = room.filter(|_| matches!(opened.content, Content::Small(..)));
+                let room = room.zip(opened.content.kept_bytes()).map(|(mut room, bytes)| {
+                    room.set(bytes);
+                    room
+                });
                 (opened, room)
             }))
         });
@@ -871,7 +888,7 @@ impl ServerSession {
     fn on_opened(
         &mut self,
         request: u32,
-        result: Result<(Opened, Option<Taken>), StoreError>,
+        result: Result<(Opened, Option<Share>), StoreError>,
         effects: &mut Fx,
     ) {
         if matches!(self.waiting.get(&request), Some(Waiting::Cancelled { .. })) {
@@ -1106,8 +1123,10 @@ fn list_on(
     effects: &mut Fx,
     open: impl FnOnce() -> Result<Listing, StoreError> + Send + 'static,
 ) {
+    let names_bytes_max = if effects.is_crowded() { CROWDED_BYTES as usize / 4 } else { usize::MAX };
     effects.work(request, move || {
-        let listed = open().and_then(|mut listing| listing.next_batch().map(|batch| (listing, batch)));
+        let next = |mut listing: Listing| Ok((listing.next_batch(names_bytes_max)?, listing));
+        let listed = open().and_then(next).map(|(batch, listing)| (listing, batch));
         ServerOutcome::Listed(listed)
     });
 }

@@ -67,13 +67,15 @@ impl Store {
 }
 
 impl Listing {
-    /// The next entries, at most [`ENTRIES_MAX`]. None at all is the end.
+    /// The next entries, at most [`ENTRIES_MAX`], and no more once their names have `names_bytes_max` bytes. None at all is
+    /// the end.
     ///
     /// # Errors
     /// [`StoreError::TooManyDirectories`], [`StoreError::TooManyFiles`], [`StoreError::Io`]: the listing ends here.
-    pub fn next_batch(&mut self) -> Result<Vec<Listed>, StoreError> {
+    pub fn next_batch(&mut self, names_bytes_max: usize) -> Result<Vec<Listed>, StoreError> {
         let mut batch = Vec::new();
-        while batch.len() < ENTRIES_MAX {
+        let mut names_bytes = 0;
+        while batch.len() < ENTRIES_MAX && names_bytes < names_bytes_max {
             let step = self.walk.step().map_err(|error| StoreError::of(&self.path, error))?;
             match step {
                 None => break,
@@ -83,7 +85,10 @@ impl Listing {
                         error,
                     )));
                 }
-                Some(Step::Name(found)) => batch.extend(self.look_at(&found.name)?),
+                Some(Step::Name(found)) => {
+                    names_bytes += found.name.len();
+                    batch.extend(self.look_at(&found.name)?);
+                }
             }
         }
         Ok(batch)

@@ -26,7 +26,7 @@ fn list(store: &Store, at: &str, recursive: bool) -> (Vec<Entry>, Vec<StoreError
     let mut listing = store.list(&path(at), recursive).unwrap();
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());
     loop {
-        let batch = listing.next_batch().unwrap();
+        let batch = listing.next_batch(usize::MAX).unwrap();
         if batch.is_empty() {
             return (entries, skipped);
         }
@@ -104,12 +104,24 @@ fn a_batch_has_as_many_entries_as_the_limit_and_no_more() {
         fs::write(directory.path().join(number.to_string()), "").unwrap();
     }
     let mut listing = store.list(&RemotePath::ROOT, false).unwrap();
-    let sizes: Vec<_> = (0..3).map(|_| listing.next_batch().unwrap().len()).collect();
+    let sizes: Vec<_> = (0..3).map(|_| listing.next_batch(usize::MAX).unwrap().len()).collect();
     assert_eq!(sizes, [ENTRIES_MAX, 1, 0]);
     fs::remove_file(directory.path().join("0")).unwrap();
     let mut listing = store.list(&RemotePath::ROOT, false).unwrap();
-    assert_eq!(listing.next_batch().unwrap().len(), ENTRIES_MAX);
-    assert_eq!(listing.next_batch().unwrap().len(), 0);
+    assert_eq!(listing.next_batch(usize::MAX).unwrap().len(), ENTRIES_MAX);
+    assert_eq!(listing.next_batch(usize::MAX).unwrap().len(), 0);
+}
+
+#[test]
+fn a_batch_ends_with_the_name_that_makes_it_as_large_as_it_may_be() {
+    let (directory, store) = store();
+    for name in ["aaaa", "bbbb", "cccc"] {
+        fs::write(directory.path().join(name), "").unwrap();
+    }
+    for (names_bytes_max, sizes) in [(1, [1, 1]), (4, [1, 1]), (5, [2, 1]), (8, [2, 1]), (9, [3, 0])] {
+        let mut listing = store.list(&RemotePath::ROOT, false).unwrap();
+        assert_eq!([(); 2].map(|()| listing.next_batch(names_bytes_max).unwrap().len()), sizes);
+    }
 }
 
 #[test]

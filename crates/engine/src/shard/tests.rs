@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use xferd_reactor::{BufferLimits, Limits, MioDriver, WorkerPool};
 
 use super::*;
+use crate::budget::{Budget, CROWDED_BYTES, CROWDED_KEPT_BYTES};
 use crate::mailbox::MAILBOX_MESSAGES_MAX;
 use crate::session::Effects;
 
@@ -98,13 +99,15 @@ struct Rig {
     ends: mpsc::Receiver<String>,
     file: Arc<File>,
     thread: Option<JoinHandle<io::Result<()>>>,
+    budget: Budget,
 }
 
 impl Rig {
     fn new(workers: usize, buffers: BufferLimits) -> Self {
+        let budget = Budget::default();
         let pool = (workers > 0).then(|| WorkerPool::start(workers).unwrap());
         let driver = MioDriver::new(Limits { buffers, ..Limits::default() }, pool).unwrap();
-        let mut shard = Shard::new(driver, 2);
+        let mut shard = Shard::new(driver, 2, budget.clone());
         let (mailbox, load) = (shard.mailbox(), shard.load());
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
@@ -119,7 +122,7 @@ impl Rig {
         };
         shard.accept(vec![listener], Box::new(adopt)).unwrap();
         let thread = Some(std::thread::spawn(move || shard.run()));
-        Self { address, mailbox, load, ends, file, thread }
+        Self { address, mailbox, load, ends, file, thread, budget }
     }
 
     fn connect(&self) -> TcpStream {
@@ -127,6 +130,15 @@ impl Rig {
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
         peer.set_write_timeout(Some(PATIENCE)).unwrap();
         peer
+    }
+
+    /// Waits until as much is kept as it should be.
+    fn keeps(&self, as_it_should: impl Fn(u64) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !as_it_should(self.budget.kept_bytes()) {
+            assert!(Instant::now() < deadline, "{} bytes are kept", self.budget.kept_bytes());
+            std::thread::yield_now();
+        }
     }
 
     fn end(&self) -> String {
@@ -219,15 +231,58 @@ fn peers_that_read_nothing_keep_no_buffer_from_others() {
 }
 
 #[test]
+fn what_is_kept_for_a_peer_that_reads_nothing_counts_until_it_is_gone() {
+    each_rig(|rig| {
+        let mut peer = rig.connect();
+        peer.write_all(b"l").unwrap();
+        rig.keeps(|bytes| bytes > 0);
+        let answer = rig.budget.kept_bytes();
+        assert!(answer <= ANSWER_BYTES as u64);
+        // It is read, and not taken: the answer is too much already.
+        peer.write_all(&[b'1'; 4000]).unwrap();
+        let mut other = rig.connect();
+        other.write_all(b"l1").unwrap();
+        rig.keeps(|bytes| bytes > answer);
+        drop((peer, other));
+        rig.keeps(|bytes| bytes == 0);
+    });
+}
+
+#[test]
+fn where_it_is_crowded_each_is_served_all_the_same() {
+    each_rig(|rig| {
+        let mut crowd = rig.budget.keep();
+        crowd.set(CROWDED_KEPT_BYTES);
+        let mut peer = rig.connect();
+        let extent = vec![b'e'; EXTENT_BYTES as usize];
+        peer.write_all(&[b"1r", &extent[..], &[b'2'; 3 * CROWDED_BYTES as usize], b"lw"].concat()).unwrap();
+        assert_eq!(read(&mut peer, 2), b"1R");
+        assert!(read(&mut peer, 3 * CROWDED_BYTES as usize).iter().all(|byte| *byte == b'2'));
+        assert!(read(&mut peer, ANSWER_BYTES).iter().all(|byte| *byte == b'l'));
+        assert_eq!(read(&mut peer, 1), b"w");
+    });
+}
+
+#[test]
+fn more_connections_than_few_receive_less_at_a_time() {
+    assert_eq!(receive_bytes_max(FEW_CONNECTIONS_MAX), usize::MAX);
+    assert_eq!(receive_bytes_max(FEW_CONNECTIONS_MAX + 1), MANY_RECEIVE_BYTES);
+}
+
+#[test]
 fn a_session_that_closes_is_heard_to_its_last_byte() {
     each_rig(|rig| {
         let mut peer = rig.connect();
         peer.write_all(b"lx").unwrap();
+        let mut speaker = peer.try_clone().unwrap();
         // More than the kernel's buffers take: it has to be read for the peer to come to its end.
-        peer.write_all(&vec![0; 16 << 20]).unwrap();
-        peer.shutdown(Shutdown::Write).unwrap();
+        let speaking = std::thread::spawn(move || {
+            speaker.write_all(&vec![0; 16 << 20]).unwrap();
+            speaker.shutdown(Shutdown::Write).unwrap();
+        });
         let mut answer = Vec::new();
         peer.read_to_end(&mut answer).unwrap();
+        speaking.join().unwrap();
         assert_eq!(answer.len(), ANSWER_BYTES);
         assert_eq!(rig.end(), "Closed");
     });
@@ -324,7 +379,7 @@ fn a_connection_that_is_refused_says_so() {
 #[test]
 fn a_mailbox_takes_as_many_messages_as_its_limit_says_and_no_more() {
     let driver: MioDriver<Batch<u8>> = MioDriver::new(Limits::default(), None).unwrap();
-    let shard: Shard<Toy, _> = Shard::new(driver, 1);
+    let shard: Shard<Toy, _> = Shard::new(driver, 1, Budget::default());
     let (ends, _) = mpsc::channel();
     let file = Arc::new(tempfile::tempfile().unwrap());
     let post = || {
@@ -351,7 +406,7 @@ fn a_command_that_is_to_wait_is_carried_out_after_those_that_are_not() {
 #[test]
 fn as_many_commands_as_the_limit_wait_for_their_time_and_none_when_the_shard_drains() {
     let driver: MioDriver<Batch<u8>> = MioDriver::new(Limits::default(), None).unwrap();
-    let mut shard: Shard<Toy, _> = Shard::new(driver, 1);
+    let mut shard: Shard<Toy, _> = Shard::new(driver, 1, Budget::default());
     let (ends, _) = mpsc::channel();
     let file = Arc::new(tempfile::tempfile().unwrap());
     let mailbox = shard.mailbox();

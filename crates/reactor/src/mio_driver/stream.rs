@@ -6,7 +6,7 @@ use xferd_os::net::Socket;
 use crate::buffer::BufferSize;
 use crate::driver::uninterrupted;
 use crate::op::Key;
-use crate::receive::{Inflow, Receive};
+use crate::receive::{Inflow, Receive, Windows};
 use crate::transmit::Transmit;
 use crate::workers::count;
 use crate::{BufferPool, Carried, Done, SockRef, Token};
@@ -35,7 +35,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(key: Key, socket: Socket) -> Stream {
+    pub(super) fn new(key: Key, socket: Socket, windows: &Windows) -> Stream {
         Stream {
             key,
             socket,
@@ -48,7 +48,7 @@ impl Stream {
             queued_to_send: false,
             starved: None,
             ended: false,
-            inflow: Inflow::new(),
+            inflow: Inflow::new(windows),
         }
     }
 

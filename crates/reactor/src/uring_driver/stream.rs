@@ -9,7 +9,7 @@ use super::{NoRoom, Tag};
 use crate::buffer::BufferSize;
 use crate::driver::uninterrupted;
 use crate::op::Key;
-use crate::receive::{Inflow, Receive};
+use crate::receive::{Inflow, Receive, Windows};
 use crate::transmit::Transmit;
 use crate::workers::count;
 use crate::{BYTES_PER_TURN_MAX, BufferPool, Carried, Done, SockRef, Token};
@@ -60,7 +60,7 @@ pub(super) enum Sending {
 }
 
 impl Stream {
-    pub(super) fn new(key: Key, socket: Socket) -> Stream {
+    pub(super) fn new(key: Key, socket: Socket, windows: &Windows) -> Stream {
         Stream {
             key,
             socket,
@@ -73,7 +73,7 @@ impl Stream {
             writable: true,
             queued: false,
             starved: None,
-            inflow: Inflow::new(),
+            inflow: Inflow::new(windows),
         }
     }
 

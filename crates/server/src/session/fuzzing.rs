@@ -14,7 +14,7 @@ impl Stage {
             log: Log::default(),
             transfers: Arc::default(),
             open_files: Arc::default(),
-            room: Arc::default(),
+            budget: Budget::default(),
         }))
     }
 

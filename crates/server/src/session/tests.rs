@@ -1,13 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tempfile::TempDir;
-use xferd_engine::{Effect, SendSource, Work};
+use xferd_engine::{CROWDED_KEPT_BYTES, Effect, SMALL_FILES_BYTES_MAX, SendSource, Work};
 use xferd_os::Sink;
 use xferd_store::{Hasher, Options};
 use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, Sharing, encode};
 
 use super::*;
-use crate::room::SMALL_FILES_BYTES_MAX;
 
 /// A shard played by hand: what a session asked for waits here until it is let happen.
 struct Stage {
@@ -66,7 +65,7 @@ impl Stage {
             log: Log::default(),
             transfers: Arc::default(),
             open_files: Arc::default(),
-            room: Arc::default(),
+            budget: Budget::default(),
         });
         let mut stage = Self {
             _root: root,
@@ -347,6 +346,29 @@ fn nothing_is_read_while_as_many_requests_wait_as_may() {
     assert_eq!(stage.client.ended.len(), REQUESTS_WAITING_MAX + 1);
 }
 
+#[test]
+fn where_it_is_crowded_fewer_requests_wait_and_all_are_answered() {
+    let mut dice = Dice(1);
+    for (kept, waiting) in [
+        (CROWDED_KEPT_BYTES - 1, REQUESTS_WAITING_CROWDED_MAX + 1),
+        (CROWDED_KEPT_BYTES, REQUESTS_WAITING_CROWDED_MAX),
+    ] {
+        let mut stage = Stage::new();
+        let mut others = stage.session.shared.budget.keep();
+        others.set(kept);
+        let requests = REQUESTS_WAITING_CROWDED_MAX as u32 + 1;
+        for request in 1..=requests {
+            stage.client.open.insert(request);
+            stage.say(request, &Frame::Stat(RemotePath::ROOT));
+        }
+        while stage.step(0, &mut dice) {}
+        assert_eq!(stage.session.waiting.len(), waiting);
+        assert_eq!(stage.session.kept_bytes(), waiting as u64 * WAITING_BYTES);
+        stage.settle(&mut dice);
+        assert_eq!(stage.client.ended.len(), requests as usize);
+    }
+}
+
 /// Shared ones are announced faster than they are made.
 #[test]
 fn no_more_files_arrive_side_by_side_than_may_though_all_are_announced_at_once() {
@@ -387,7 +409,7 @@ fn a_small_file_that_finds_no_room_in_memory_is_staged_and_stored_all_the_same()
     for taken in [SMALL_FILES_BYTES_MAX - 1, SMALL_FILES_BYTES_MAX] {
         let mut dice = Dice(1);
         let mut stage = Stage::new();
-        let room = stage.session.shared.room.clone();
+        let room = stage.session.shared.budget.clone();
         let _others = room.take(taken).unwrap();
         stage.client.open.insert(7);
         stage.say(7, &put_of(Some(1), Sharing::Alone));
