@@ -133,7 +133,7 @@ fn a_file_whose_checkpoint_has_failed_is_not_gone_on_with() {
 }
 
 /// A file that can be resumed, of which half is recorded, and whose writer has waited for the disk in vain.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(xferd_portable)))]
 fn paced_in_vain(store: &Store) -> Staging {
     let (mut staging, _) = stage(store);
     receive(&mut staging, 0, 12);
@@ -145,7 +145,7 @@ fn paced_in_vain(store: &Store) -> Staging {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(xferd_portable)))]
 fn a_file_whose_writer_has_waited_for_the_disk_in_vain_is_not_gone_on_with() {
     let (root, store) = rig();
     drop(paced_in_vain(&store));
@@ -154,7 +154,7 @@ fn a_file_whose_writer_has_waited_for_the_disk_in_vain_is_not_gone_on_with() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(xferd_portable)))]
 fn a_file_whose_writer_has_waited_for_the_disk_in_vain_is_neither_recorded_nor_committed() {
     let (root, store) = rig();
     let mut staging = paced_in_vain(&store);
