@@ -249,7 +249,11 @@ impl<J: Job> MioDriver<J> {
                 let Some(slot) = self.starved.pop(size) else { break };
                 let Some(stream) = self.streams.get_mut(slot) else { continue };
                 stream.starved = None;
-                self.schedule(slot);
+                if stream.can_receive() && !stream.queued_to_receive {
+                    stream.queued_to_receive = true;
+                    // Before those who have not waited: they would take the buffer.
+                    self.receivable.push_front(slot);
+                }
             }
         }
     }

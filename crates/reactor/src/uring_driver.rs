@@ -256,14 +256,8 @@ impl<J: Job> UringDriver<J> {
         self.chores.collect(done);
     }
 
-    /// Gives the kernel the buffers it lacks, and lets streams that had none try again.
+    /// Lets streams that had no buffer try again if there is one.
     fn revive(&mut self) {
-        while self.ring.provided() < self.provided_wanted {
-            let Some(buf) = self.buffers.take_small() else { break };
-            if self.ring.provide(buf).is_err() {
-                break;
-            }
-        }
         for size in [BufferSize::Large, BufferSize::Small] {
             if self.starved.is_empty(size) {
                 continue;
@@ -272,7 +266,21 @@ impl<J: Job> UringDriver<J> {
                 let Some(slot) = self.starved.pop(size) else { break };
                 let Some(stream) = self.streams.get_mut(slot) else { continue };
                 stream.starved = None;
-                self.schedule(slot);
+                if stream.is_ready() && !stream.queued {
+                    stream.queued = true;
+                    // Before those who have not waited: they would take the buffer.
+                    self.runnable.push_front(slot);
+                }
+            }
+        }
+    }
+
+    /// Gives the kernel the buffers it lacks. Nobody may wait for one: from those whoever is heard first helps himself.
+    fn provide(&mut self) {
+        while self.ring.provided() < self.provided_wanted && self.starved.is_empty(BufferSize::Small) {
+            let Some(buf) = self.buffers.take_small() else { return };
+            if self.ring.provide(buf).is_err() {
+                return;
             }
         }
     }
@@ -351,13 +359,14 @@ impl<J: Job> UringDriver<J> {
         for _ in 0..self.chores.receives_wanted() {
             let Some((slot, landing)) = self.received.pop_front() else { return };
             let Some(stream) = self.streams.get_mut(slot) else { continue };
-            if landing.lacks_buffer() {
-                self.provided_wanted = (self.provided_wanted + 1).min(self.provided_max);
-            }
             if stream.phase == Phase::Open {
                 done.extend(stream.received(landing));
             } else {
                 stream.inbound = Way::Idle;
+            }
+            if let Some(size) = stream.starved {
+                self.provided_wanted = (self.provided_wanted + 1).min(self.provided_max);
+                self.starved.push(size, slot);
             }
             self.schedule(slot);
             self.finish_closing(slot);
@@ -497,6 +506,7 @@ impl<J: Job> Driver<J> for UringDriver<J> {
         self.chores.dispatch();
         self.revive();
         self.ask(done);
+        self.provide();
         let has_something = done.len() > done_before
             || self.chores.has_own()
             || !(self.received.is_empty() && self.runnable.is_empty());

@@ -4,6 +4,7 @@
 
 mod rig;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,7 +21,7 @@ use xferd_os::net::Listener;
 use xferd_os::{Mapping, Sink};
 use xferd_reactor::{
     BYTES_PER_TURN_MAX, BufferLimits, Carried, LISTENERS_MAX, Limits, OWN_WORK_PER_TURN_MAX, Op,
-    RECEIVED_AHEAD_MAX, SendBuf, SockRef, Wait,
+    RECEIVED_AHEAD_MAX, SendBuf, SockRef, Token, Wait,
 };
 
 const LIMITS: Limits = Limits {
@@ -610,6 +611,26 @@ fn a_turn_receives_from_so_many_and_from_fewer_while_its_own_work_waits() {
             waiting = RECEIVED_AHEAD_MAX - worked;
         }
         assert!(rig.has_nothing_in_flight());
+    });
+}
+
+#[test]
+fn whoever_waits_for_a_buffer_is_heard_though_others_always_have_more_to_say() {
+    each_driver_with(LIMITS, |rig| {
+        let mut pairs: Vec<_> = (0..8 * LIMITS.buffers.small_max).map(|_| rig.pair()).collect();
+        let mut heard = vec![0; pairs.len()];
+        let mut speakers: HashMap<Token, usize> = HashMap::new();
+        let mut silent: Vec<usize> = (0..pairs.len()).collect();
+        while heard.iter().sum::<usize>() < 40 * pairs.len() {
+            for at in silent.drain(..) {
+                let (sock, peer) = &mut pairs[at];
+                peer.write_all(b"x").unwrap();
+                speakers.insert(rig.start(Op::RecvSmall { sock: *sock, bytes_max: 1 }), at);
+            }
+            silent.extend(rig.turn(Wait::Forever).iter().map(|done| speakers[&done.token]));
+            silent.iter().for_each(|&at| heard[at] += 1);
+        }
+        assert!(heard.iter().all(|&times| times >= 30), "of 40 times that are due to each: {heard:?}");
     });
 }
 

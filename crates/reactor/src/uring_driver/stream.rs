@@ -158,6 +158,7 @@ impl Stream {
             Err(error) if is_void(&error) => {
                 self.receiving = Some((token, receive));
                 self.readable = lacks_buffer;
+                self.starved = lacks_buffer.then_some(BufferSize::Small);
                 self.inflow.set_mark(&self.socket, receive);
                 return None;
             }
