@@ -41,7 +41,7 @@ const SOURCES = {
     (name) => `crates/engine/src/${name}.rs`,
   ),
   'event loop: reactor': readdirSync(join(ROOT, 'crates/reactor/src'), { recursive: true })
-    .filter((name) => name.endsWith('.rs'))
+    .filter((name) => name.endsWith('.rs') && !/(?:^|\/)(?:sim_driver|tests)\.rs$/.test(name))
     .map((name) => `crates/reactor/src/${name}`),
 }
 
