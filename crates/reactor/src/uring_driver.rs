@@ -262,7 +262,9 @@ impl<J: Job> UringDriver<J> {
             if self.starved.is_empty(size) {
                 continue;
             }
-            for _ in 0..self.buffers.free_or_wakes(size) {
+            // What no turn takes would only hold a buffer.
+            let wanted = self.chores.receives_wanted().saturating_sub(self.received.len());
+            for _ in 0..self.buffers.free_or_wakes(size).min(wanted) {
                 let Some(slot) = self.starved.pop(size) else { break };
                 let Some(stream) = self.streams.get_mut(slot) else { continue };
                 stream.starved = None;
@@ -565,7 +567,7 @@ fn is_of_peer(error: &io::Error) -> bool {
 const ENTRIES: Entries = Entries { submissions: 1024, completions: 4096, buffers: 1 };
 
 /// Small buffers that the kernel is provided with at most.
-const PROVIDED_MAX: usize = 128;
+const PROVIDED_MAX: usize = 64;
 
 /// Connections that the kernel may have accepted ahead of being asked; what more come wait in the listener.
 const ACCEPTED_MAX: usize = 64;

@@ -43,7 +43,7 @@ impl Store {
         let size = file::attributes(&file).map_err(failed)?.size;
         let held = held.filter(|held| held.iter().all(|run| run.end() <= size.min(version.size)));
         let mut staging = Staging::named(file, dir.clone(), name.clone(), path, version.size, held.is_some());
-        staging.choose(&self.write_paths)?;
+        staging.choose(&dir, &self.write_paths)?;
         let (recorded, held) = match (recorded, held) {
             (Some(recorded), Some(held)) => (recorded, held),
             _ => {

@@ -29,9 +29,8 @@ pub(crate) const NAME_ATTEMPTS_MAX: usize = 8;
 #[derive(Debug)]
 pub struct Staging {
     way: Chosen,
-    dir: Arc<Dir>,
-    /// `None` for a file without a name.
-    name: Option<String>,
+    /// Its directory and its hidden name there; `None` for a file without a name, which holds no directory open.
+    place: Option<(Arc<Dir>, String)>,
     path: RemotePath,
     size: Option<u64>,
     /// Dropped before its commit it stays, to be resumed.
@@ -42,13 +41,13 @@ pub struct Staging {
 }
 
 impl Staging {
-    fn create(dir: Arc<Dir>, path: &RemotePath, size: Option<u64>, mode: u32) -> io::Result<Self> {
-        let (file, name) = match dir.create_unnamed(mode)? {
+    fn create(dir: &Arc<Dir>, path: &RemotePath, size: Option<u64>, mode: u32) -> io::Result<Self> {
+        let (file, place) = match dir.create_unnamed(mode)? {
             Some(file) => (file, None),
-            None => create_locked(&dir, mode).map(|(file, name)| (file, Some(name)))?,
+            None => create_locked(dir, mode).map(|(file, name)| (file, Some((Arc::clone(dir), name))))?,
         };
         let way = Chosen::cached(file);
-        Ok(Self { way, dir, name, path: path.clone(), size, kept: false, journal: None, spoiled: false })
+        Ok(Self { way, place, path: path.clone(), size, kept: false, journal: None, spoiled: false })
     }
 
     /// A file that has the hidden name `name`, and is kept or not when it is dropped.
@@ -61,7 +60,8 @@ impl Staging {
         kept: bool,
     ) -> Self {
         let (way, path) = (Chosen::cached(file), path.clone());
-        Self { way, dir, name: Some(name), path, size: Some(size), kept, journal: None, spoiled: false }
+        let place = Some((dir, name));
+        Self { way, place, path, size: Some(size), kept, journal: None, spoiled: false }
     }
 
     /// From now on it is kept when it is dropped.
@@ -78,11 +78,11 @@ impl Staging {
         &self.path
     }
 
-    /// Chooses the way that what is written takes.
-    pub(crate) fn choose(&mut self, write_paths: &WritePaths) -> Result<(), StoreError> {
+    /// Chooses the way that what is written takes. It is in `dir`.
+    pub(crate) fn choose(&mut self, dir: &Dir, write_paths: &WritePaths) -> Result<(), StoreError> {
         let file = self.way.sink.file().clone();
         let failed = |error| StoreError::of(&self.path, error);
-        self.way = write_paths.choose(&self.dir, file, self.size).map_err(failed)?;
+        self.way = write_paths.choose(dir, file, self.size).map_err(failed)?;
         Ok(())
     }
 
@@ -117,7 +117,7 @@ impl Staging {
         attributes: &FileAttributes,
     ) -> io::Result<Self> {
         let mode = attributes.permissions();
-        let staging = Self::create(Arc::clone(dir), path, None, mode)?;
+        let staging = Self::create(dir, path, None, mode)?;
         staging.file().write_all_at(bytes, 0)?;
         if !file::is_mode_kept(mode) {
             file::set_mode(staging.file(), mode)?;
@@ -168,7 +168,7 @@ impl Staging {
     /// Gives it its name, in `dir`, atomically replacing what is there.
     pub(crate) fn publish(mut self, dir: &Arc<Dir>) -> io::Result<()> {
         let name = self.path.file_name().unwrap_or_default();
-        if self.name.is_none() {
+        if self.place.is_none() {
             match dir.link_unnamed(self.file(), name) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 linked => return linked,
@@ -178,12 +178,11 @@ impl Staging {
             let _ = file::try_lock_exclusive(self.file());
             let staging = staging_name();
             dir.link_unnamed(self.file(), &staging)?;
-            self.dir = Arc::clone(dir);
-            self.name = Some(staging);
+            self.place = Some((Arc::clone(dir), staging));
         }
-        if let Some(staging) = &self.name {
-            self.dir.rename(staging, dir, name)?;
-            self.name = None;
+        if let Some((staging_dir, staging)) = &self.place {
+            staging_dir.rename(staging, dir, name)?;
+            self.place = None;
         }
         Ok(())
     }
@@ -194,9 +193,9 @@ impl Drop for Staging {
         if self.is_spoiled() {
             self.distrust();
         }
-        if let Some(name) = self.name.as_ref().filter(|_| !self.kept) {
+        if let Some((dir, name)) = self.place.as_ref().filter(|_| !self.kept) {
             // If that fails, a sweep removes it.
-            let _ = self.dir.remove_file(name);
+            let _ = dir.remove_file(name);
         }
     }
 }
@@ -210,10 +209,10 @@ impl Store {
     /// [`StoreError::NotAFile`] if `path` is a directory, [`StoreError::DiskFull`] if there is no room,
     /// [`StoreError::OutsideRoot`], [`StoreError::NotADirectory`], [`StoreError::TooLarge`].
     pub fn stage(&self, path: &RemotePath, size: Option<u64>) -> Result<Staging, StoreError> {
-        let dir = self.open_for_staging(path, size)?;
-        let staging = Staging::create(Arc::new(dir), path, size, STAGING_MODE);
+        let dir = Arc::new(self.open_for_staging(path, size)?);
+        let staging = Staging::create(&dir, path, size, STAGING_MODE);
         let mut staging = staging.map_err(|error| StoreError::of(path, error))?;
-        staging.choose(&self.write_paths)?;
+        staging.choose(&dir, &self.write_paths)?;
         staging.preallocate()?;
         Ok(staging)
     }
