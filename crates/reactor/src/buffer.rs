@@ -30,7 +30,7 @@ impl Default for BufferLimits {
             large_bytes: scaled(1408 * 1024) as usize,
             large_max: 8,
             small_bytes: scaled(64 * 1024) as usize,
-            small_max: 256,
+            small_max: 128,
         }
     }
 }
