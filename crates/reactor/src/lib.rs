@@ -18,7 +18,7 @@ mod driver;
 #[cfg(not(any(loom, xferd_sim)))]
 mod mio_driver;
 mod op;
-mod order;
+mod performer;
 mod receive;
 #[cfg(xferd_sim)]
 mod sim_driver;

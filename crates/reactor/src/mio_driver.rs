@@ -20,14 +20,14 @@ use slab::Slab;
 use xferd_os::net::{Listener, Socket};
 
 use self::stream::Stream;
-use crate::buffer::BufferSize;
 use crate::chores::Chores;
 use crate::op::Key;
-use crate::order::{Direction, Order};
+use crate::performer::Performer;
 use crate::receive::{Receive, Windows};
 use crate::starved::Starved;
 use crate::sync::Bell;
 use crate::transmit::Transmit;
+use crate::workers::Work;
 use crate::{
     BufferPool, Carried, Done, Driver, Job, LISTENERS_MAX, Limits, ListenerRef, Op, SockRef, Token, Wait,
     Waker, WorkerPool,
@@ -132,80 +132,6 @@ impl<J: Job> MioDriver<J> {
         stream
     }
 
-    /// Whether the direction that `op` needs is taken by another one.
-    fn is_taken(&mut self, op: &Op<J>) -> bool {
-        match op.direction() {
-            Direction::Accepting(listener) => {
-                self.port(listener).is_some_and(|port| port.accepting.is_some())
-            }
-            Direction::Receiving(sock) => self.stream(sock).is_some_and(|stream| stream.receiving.is_some()),
-            Direction::Sending(sock) => self.stream(sock).is_some_and(|stream| stream.sending.is_some()),
-            Direction::None => false,
-        }
-    }
-
-    fn accept(&mut self, token: Token, listener: ListenerRef) {
-        match self.port(listener) {
-            Some(port) => port.accepting = Some(token),
-            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
-        }
-    }
-
-    fn connect(&mut self, token: Token, address: SocketAddr) {
-        match Socket::connect(address).and_then(|socket| self.add(socket)) {
-            Ok(stream) => {
-                stream.writable = false;
-                stream.sending = Some((token, Transmit::Connect));
-            }
-            Err(error) => self.end(token, error, Carried::Nothing),
-        }
-    }
-
-    fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
-        if let Err(error) = receive.check() {
-            return self.end(token, error, Carried::Nothing);
-        }
-        match self.stream(sock) {
-            Some(stream) => {
-                stream.start_receiving(token, receive);
-                self.schedule(sock.0.slot as usize);
-            }
-            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
-        }
-    }
-
-    fn transmit(&mut self, token: Token, sock: SockRef, transmit: Transmit) {
-        match self.stream(sock) {
-            Some(stream) => {
-                stream.sending = Some((token, transmit));
-                self.schedule(sock.0.slot as usize);
-            }
-            None => self.end(token, io::ErrorKind::NotConnected.into(), transmit.into_carried()),
-        }
-    }
-
-    fn close(&mut self, token: Token, sock: SockRef, discards_unsent: bool) {
-        let Some(stream) = self.stream(sock) else {
-            return self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing);
-        };
-        if discards_unsent {
-            // If it cannot be had, the connection is closed in the ordinary way.
-            let _ = stream.socket.discard_unsent();
-        }
-        let stream = self.remove(sock.0.slot as usize);
-        if let Some((token, _)) = stream.receiving {
-            self.end(token, io::ErrorKind::ConnectionAborted.into(), Carried::Nothing);
-        }
-        if let Some((token, transmit)) = stream.sending {
-            self.end(token, io::ErrorKind::ConnectionAborted.into(), transmit.into_carried());
-        }
-        self.ended.push(Done { token, result: Ok(0), carried: Carried::Nothing });
-    }
-
-    fn end(&mut self, token: Token, error: io::Error, carried: Carried<J>) {
-        self.ended.push(Done { token, result: Err(error), carried });
-    }
-
     /// Puts a stream into the queues of what can be tried on it.
     fn schedule(&mut self, slot: usize) {
         let Some(stream) = self.streams.get_mut(slot) else { return };
@@ -241,21 +167,15 @@ impl<J: Job> MioDriver<J> {
 
     /// Lets streams that had no buffer try again if there is one.
     fn revive(&mut self) {
-        for size in [BufferSize::Large, BufferSize::Small] {
-            if self.starved.is_empty(size) {
-                continue;
+        self.starved.serve(&self.buffers, usize::MAX, |slot| {
+            let Some(stream) = self.streams.get_mut(slot) else { return };
+            stream.starved = None;
+            if stream.can_receive() && !stream.queued_to_receive {
+                stream.queued_to_receive = true;
+                // Before those who have not waited: they would take the buffer.
+                self.receivable.push_front(slot);
             }
-            for _ in 0..self.buffers.free_or_wakes(size) {
-                let Some(slot) = self.starved.pop(size) else { break };
-                let Some(stream) = self.streams.get_mut(slot) else { continue };
-                stream.starved = None;
-                if stream.can_receive() && !stream.queued_to_receive {
-                    stream.queued_to_receive = true;
-                    // Before those who have not waited: they would take the buffer.
-                    self.receivable.push_front(slot);
-                }
-            }
-        }
+        });
     }
 
     /// Whether a turn has something to do without any event.
@@ -336,6 +256,83 @@ impl<J: Job> MioDriver<J> {
     }
 }
 
+impl<J: Job> Performer<J> for MioDriver<J> {
+    fn is_accepting(&mut self, listener: ListenerRef) -> bool {
+        self.port(listener).is_some_and(|port| port.accepting.is_some())
+    }
+
+    fn is_receiving(&mut self, sock: SockRef) -> bool {
+        self.stream(sock).is_some_and(|stream| stream.receiving.is_some())
+    }
+
+    fn is_sending(&mut self, sock: SockRef) -> bool {
+        self.stream(sock).is_some_and(|stream| stream.sending.is_some())
+    }
+
+    fn accept(&mut self, token: Token, listener: ListenerRef) {
+        match self.port(listener) {
+            Some(port) => port.accepting = Some(token),
+            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
+        }
+    }
+
+    fn connect(&mut self, token: Token, address: SocketAddr) {
+        match Socket::connect(address).and_then(|socket| self.add(socket)) {
+            Ok(stream) => {
+                stream.writable = false;
+                stream.sending = Some((token, Transmit::Connect));
+            }
+            Err(error) => self.end(token, error, Carried::Nothing),
+        }
+    }
+
+    fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
+        match self.stream(sock) {
+            Some(stream) => {
+                stream.start_receiving(token, receive);
+                self.schedule(sock.0.slot as usize);
+            }
+            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
+        }
+    }
+
+    fn transmit(&mut self, token: Token, sock: SockRef, transmit: Transmit) {
+        match self.stream(sock) {
+            Some(stream) => {
+                stream.sending = Some((token, transmit));
+                self.schedule(sock.0.slot as usize);
+            }
+            None => self.end(token, io::ErrorKind::NotConnected.into(), transmit.into_carried()),
+        }
+    }
+
+    fn work(&mut self, token: Token, work: Work<J>) {
+        self.chores.add(token, work);
+    }
+
+    fn close(&mut self, token: Token, sock: SockRef, discards_unsent: bool) {
+        let Some(stream) = self.stream(sock) else {
+            return self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing);
+        };
+        if discards_unsent {
+            // If it cannot be had, the connection is closed in the ordinary way.
+            let _ = stream.socket.discard_unsent();
+        }
+        let stream = self.remove(sock.0.slot as usize);
+        if let Some((token, _)) = stream.receiving {
+            self.end(token, io::ErrorKind::ConnectionAborted.into(), Carried::Nothing);
+        }
+        if let Some((token, transmit)) = stream.sending {
+            self.end(token, io::ErrorKind::ConnectionAborted.into(), transmit.into_carried());
+        }
+        self.ended.push(Done { token, result: Ok(0), carried: Carried::Nothing });
+    }
+
+    fn end(&mut self, token: Token, error: io::Error, carried: Carried<J>) {
+        self.ended.push(Done { token, result: Err(error), carried });
+    }
+}
+
 impl<J: Job> Driver<J> for MioDriver<J> {
     fn register(&mut self, socket: Socket) -> io::Result<SockRef> {
         self.add(socket).map(|stream| SockRef(stream.key))
@@ -373,14 +370,7 @@ impl<J: Job> Driver<J> for MioDriver<J> {
             return Err(op);
         }
         self.in_flight += 1;
-        match op.into_order() {
-            Order::Accept(listener) => self.accept(token, listener),
-            Order::Connect(address) => self.connect(token, address),
-            Order::Receive(sock, receive) => self.receive(token, sock, receive),
-            Order::Transmit(sock, transmit) => self.transmit(token, sock, transmit),
-            Order::Work(work) => self.chores.add(token, work),
-            Order::Close { sock, discards_unsent } => self.close(token, sock, discards_unsent),
-        }
+        self.start(token, op);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use xferd_os::net::{Listener, Socket};
 use xferd_os::{clock, sim};
 
 use crate::op::Key;
-use crate::order::{Direction, Order};
+use crate::performer::Performer;
 use crate::receive::Receive;
 use crate::transmit::Transmit;
 use crate::workers::{Work, count};
@@ -95,69 +95,6 @@ impl<J: Job> SimDriver<J> {
         self.ports.get_mut(listener.0.slot as usize).filter(|port| port.key == listener.0)
     }
 
-    fn end(&mut self, token: Token, error: io::Error, carried: Carried<J>) {
-        self.ended.push(Done { token, result: Err(error), carried });
-    }
-
-    /// Whether the direction that `op` needs is taken by another one.
-    fn is_taken(&mut self, op: &Op<J>) -> bool {
-        match op.direction() {
-            Direction::Accepting(listener) => {
-                self.port(listener).is_some_and(|port| port.accepting.is_some())
-            }
-            Direction::Receiving(sock) => self.stream(sock).is_some_and(|stream| stream.receiving.is_some()),
-            Direction::Sending(sock) => self.stream(sock).is_some_and(|stream| stream.sending.is_some()),
-            Direction::None => false,
-        }
-    }
-
-    fn connect(&mut self, token: Token, address: SocketAddr) {
-        match Socket::connect(address).and_then(|socket| self.add(socket)) {
-            Ok(stream) => stream.sending = Some((token, Transmit::Connect)),
-            Err(error) => self.end(token, error, Carried::Nothing),
-        }
-    }
-
-    fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
-        if let Err(error) = receive.check() {
-            return self.end(token, error, Carried::Nothing);
-        }
-        match self.stream(sock) {
-            Some(stream) => stream.receiving = Some((token, receive)),
-            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
-        }
-    }
-
-    fn transmit(&mut self, token: Token, sock: SockRef, transmit: Transmit) {
-        match self.stream(sock) {
-            Some(stream) => stream.sending = Some((token, transmit)),
-            None => self.end(token, io::ErrorKind::NotConnected.into(), transmit.into_carried()),
-        }
-    }
-
-    fn close(&mut self, token: Token, sock: SockRef, discards_unsent: bool) {
-        let Some(stream) = self.stream(sock) else {
-            return self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing);
-        };
-        if discards_unsent {
-            // If it cannot be had, the connection is closed in the ordinary way.
-            let _ = stream.socket.discard_unsent();
-        }
-        let stream = self.streams.remove(sock.0.slot as usize);
-        if let Some((token, _)) = stream.receiving {
-            self.end(token, io::ErrorKind::ConnectionAborted.into(), Carried::Nothing);
-        }
-        if let Some((token, transmit)) = stream.sending {
-            self.end(token, io::ErrorKind::ConnectionAborted.into(), transmit.into_carried());
-        }
-        self.ended.push(Done { token, result: Ok(0), carried: Carried::Nothing });
-    }
-
-    fn queue(&mut self, token: Token, work: Work<J>) {
-        let us = sim::dice(|dice| if dice.chance(SLOW) { dice.below(50_000) } else { dice.below(200) });
-        self.work.push((clock::now() + Duration::from_micros(us), token, work));
-    }
-
     fn run_streams(&mut self, done: &mut Vec<Done<J>>) {
         for slot in 0..self.streams.capacity() {
             let Some(stream) = self.streams.get_mut(slot) else { continue };
@@ -199,6 +136,75 @@ fn is_held_back() -> bool {
     is_held_back
 }
 
+impl<J: Job> Performer<J> for SimDriver<J> {
+    fn is_accepting(&mut self, listener: ListenerRef) -> bool {
+        self.port(listener).is_some_and(|port| port.accepting.is_some())
+    }
+
+    fn is_receiving(&mut self, sock: SockRef) -> bool {
+        self.stream(sock).is_some_and(|stream| stream.receiving.is_some())
+    }
+
+    fn is_sending(&mut self, sock: SockRef) -> bool {
+        self.stream(sock).is_some_and(|stream| stream.sending.is_some())
+    }
+
+    fn accept(&mut self, token: Token, listener: ListenerRef) {
+        match self.port(listener) {
+            Some(port) => port.accepting = Some(token),
+            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
+        }
+    }
+
+    fn connect(&mut self, token: Token, address: SocketAddr) {
+        match Socket::connect(address).and_then(|socket| self.add(socket)) {
+            Ok(stream) => stream.sending = Some((token, Transmit::Connect)),
+            Err(error) => self.end(token, error, Carried::Nothing),
+        }
+    }
+
+    fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
+        match self.stream(sock) {
+            Some(stream) => stream.receiving = Some((token, receive)),
+            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
+        }
+    }
+
+    fn transmit(&mut self, token: Token, sock: SockRef, transmit: Transmit) {
+        match self.stream(sock) {
+            Some(stream) => stream.sending = Some((token, transmit)),
+            None => self.end(token, io::ErrorKind::NotConnected.into(), transmit.into_carried()),
+        }
+    }
+
+    fn work(&mut self, token: Token, work: Work<J>) {
+        let us = sim::dice(|dice| if dice.chance(SLOW) { dice.below(50_000) } else { dice.below(200) });
+        self.work.push((clock::now() + Duration::from_micros(us), token, work));
+    }
+
+    fn close(&mut self, token: Token, sock: SockRef, discards_unsent: bool) {
+        let Some(stream) = self.stream(sock) else {
+            return self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing);
+        };
+        if discards_unsent {
+            // If it cannot be had, the connection is closed in the ordinary way.
+            let _ = stream.socket.discard_unsent();
+        }
+        let stream = self.streams.remove(sock.0.slot as usize);
+        if let Some((token, _)) = stream.receiving {
+            self.end(token, io::ErrorKind::ConnectionAborted.into(), Carried::Nothing);
+        }
+        if let Some((token, transmit)) = stream.sending {
+            self.end(token, io::ErrorKind::ConnectionAborted.into(), transmit.into_carried());
+        }
+        self.ended.push(Done { token, result: Ok(0), carried: Carried::Nothing });
+    }
+
+    fn end(&mut self, token: Token, error: io::Error, carried: Carried<J>) {
+        self.ended.push(Done { token, result: Err(error), carried });
+    }
+}
+
 impl<J: Job> Driver<J> for SimDriver<J> {
     fn register(&mut self, socket: Socket) -> io::Result<SockRef> {
         self.add(socket).map(|stream| SockRef(stream.key))
@@ -231,17 +237,7 @@ impl<J: Job> Driver<J> for SimDriver<J> {
         }
         sim::moved();
         self.in_flight += 1;
-        match op.into_order() {
-            Order::Accept(listener) => match self.port(listener) {
-                Some(port) => port.accepting = Some(token),
-                None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
-            },
-            Order::Connect(address) => self.connect(token, address),
-            Order::Receive(sock, receive) => self.receive(token, sock, receive),
-            Order::Transmit(sock, transmit) => self.transmit(token, sock, transmit),
-            Order::Work(work) => self.queue(token, work),
-            Order::Close { sock, discards_unsent } => self.close(token, sock, discards_unsent),
-        }
+        self.start(token, op);
         Ok(())
     }
 

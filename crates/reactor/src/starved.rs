@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::BufferPool;
 use crate::buffer::BufferSize;
 
 /// Slots of streams that found no buffer free, once each, in the order in which they did.
@@ -17,9 +18,16 @@ impl Starved {
         self.queue(size).push_back(slot);
     }
 
-    /// The next one, if there is one.
-    pub(crate) fn pop(&mut self, size: BufferSize) -> Option<usize> {
-        self.queue(size).pop_front()
+    /// Has as many of each size go on, `max` at most, as there are buffers for. If there are none, the driver is woken once
+    /// there is one.
+    pub(crate) fn serve(&mut self, buffers: &BufferPool, max: usize, mut go_on: impl FnMut(usize)) {
+        for size in [BufferSize::Large, BufferSize::Small] {
+            let queue = self.queue(size);
+            if !queue.is_empty() {
+                let served = buffers.free_or_wakes(size).min(max).min(queue.len());
+                queue.drain(..served).for_each(&mut go_on);
+            }
+        }
     }
 
     /// Has a stream wait no longer.

@@ -25,11 +25,12 @@ use self::stream::{Phase, Sending, Stream, Way};
 use crate::buffer::BufferSize;
 use crate::chores::Chores;
 use crate::op::Key;
-use crate::order::{Direction, Order};
+use crate::performer::Performer;
 use crate::receive::{Receive, Windows};
 use crate::starved::Starved;
 use crate::sync::Bell;
 use crate::transmit::Transmit;
+use crate::workers::Work;
 use crate::{
     BufferPool, Carried, Done, Driver, Job, LISTENERS_MAX, Limits, ListenerRef, Op, SockRef, Token, Wait,
     Waker, WorkerPool,
@@ -148,63 +149,6 @@ impl<J: Job> UringDriver<J> {
         Ok(&mut self.streams[slot])
     }
 
-    /// Whether the direction that `op` needs is taken by another one.
-    fn is_taken(&mut self, op: &Op<J>) -> bool {
-        match op.direction() {
-            Direction::Accepting(listener) => {
-                self.port(listener).is_some_and(|port| port.accepting.is_some())
-            }
-            Direction::Receiving(sock) => self.stream(sock).is_some_and(|stream| stream.receiving.is_some()),
-            Direction::Sending(sock) => self.stream(sock).is_some_and(|stream| stream.sending.is_some()),
-            Direction::None => false,
-        }
-    }
-
-    fn connect(&mut self, token: Token, address: SocketAddr) {
-        match Socket::connect(address).and_then(|socket| self.add(socket)) {
-            Ok(stream) => {
-                stream.start_connecting(token);
-                let slot = stream.key.slot as usize;
-                self.schedule(slot);
-            }
-            Err(error) => self.end(token, error, Carried::Nothing),
-        }
-    }
-
-    fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
-        if let Err(error) = receive.check() {
-            return self.end(token, error, Carried::Nothing);
-        }
-        match self.stream(sock) {
-            Some(stream) => {
-                stream.start_receiving(token, receive);
-                self.schedule(sock.0.slot as usize);
-            }
-            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
-        }
-    }
-
-    fn transmit(&mut self, token: Token, sock: SockRef, transmit: Transmit) {
-        match self.stream(sock) {
-            Some(stream) => {
-                stream.sending = Some((token, Sending::Here(transmit)));
-                self.schedule(sock.0.slot as usize);
-            }
-            None => self.end(token, io::ErrorKind::NotConnected.into(), transmit.into_carried()),
-        }
-    }
-
-    fn close(&mut self, token: Token, sock: SockRef, discards_unsent: bool) {
-        let Some(stream) = self.stream(sock) else {
-            return self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing);
-        };
-        if discards_unsent {
-            // If it cannot be had, the connection is closed in the ordinary way.
-            let _ = stream.socket.discard_unsent();
-        }
-        self.start_closing(sock.0.slot as usize, Some(token));
-    }
-
     /// Has the kernel let go of a stream, and closes it then.
     fn start_closing(&mut self, slot: usize, token: Option<Token>) {
         let Some(stream) = self.streams.get_mut(slot) else { return };
@@ -237,10 +181,6 @@ impl<J: Job> UringDriver<J> {
         }
     }
 
-    fn end(&mut self, token: Token, error: io::Error, carried: Carried<J>) {
-        self.ended.push(Done { token, result: Err(error), carried });
-    }
-
     /// Puts a stream into the run queue if there is something to ask the kernel for.
     fn schedule(&mut self, slot: usize) {
         let Some(stream) = self.streams.get_mut(slot) else { return };
@@ -258,23 +198,17 @@ impl<J: Job> UringDriver<J> {
 
     /// Lets streams that had no buffer try again if there is one.
     fn revive(&mut self) {
-        for size in [BufferSize::Large, BufferSize::Small] {
-            if self.starved.is_empty(size) {
-                continue;
+        // What no turn takes would only hold a buffer.
+        let wanted = self.chores.receives_wanted().saturating_sub(self.received.len());
+        self.starved.serve(&self.buffers, wanted, |slot| {
+            let Some(stream) = self.streams.get_mut(slot) else { return };
+            stream.starved = None;
+            if stream.is_ready() && !stream.queued {
+                stream.queued = true;
+                // Before those who have not waited: they would take the buffer.
+                self.runnable.push_front(slot);
             }
-            // What no turn takes would only hold a buffer.
-            let wanted = self.chores.receives_wanted().saturating_sub(self.received.len());
-            for _ in 0..self.buffers.free_or_wakes(size).min(wanted) {
-                let Some(slot) = self.starved.pop(size) else { break };
-                let Some(stream) = self.streams.get_mut(slot) else { continue };
-                stream.starved = None;
-                if stream.is_ready() && !stream.queued {
-                    stream.queued = true;
-                    // Before those who have not waited: they would take the buffer.
-                    self.runnable.push_front(slot);
-                }
-            }
-        }
+        });
     }
 
     /// Gives the kernel the buffers it lacks. Nobody may wait for one: from those whoever is heard first helps himself.
@@ -397,6 +331,77 @@ impl<J: Job> UringDriver<J> {
     }
 }
 
+impl<J: Job> Performer<J> for UringDriver<J> {
+    fn is_accepting(&mut self, listener: ListenerRef) -> bool {
+        self.port(listener).is_some_and(|port| port.accepting.is_some())
+    }
+
+    fn is_receiving(&mut self, sock: SockRef) -> bool {
+        self.stream(sock).is_some_and(|stream| stream.receiving.is_some())
+    }
+
+    fn is_sending(&mut self, sock: SockRef) -> bool {
+        self.stream(sock).is_some_and(|stream| stream.sending.is_some())
+    }
+
+    fn accept(&mut self, token: Token, listener: ListenerRef) {
+        match self.port(listener) {
+            Some(port) => port.accepting = Some(token),
+            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
+        }
+    }
+
+    fn connect(&mut self, token: Token, address: SocketAddr) {
+        match Socket::connect(address).and_then(|socket| self.add(socket)) {
+            Ok(stream) => {
+                stream.start_connecting(token);
+                let slot = stream.key.slot as usize;
+                self.schedule(slot);
+            }
+            Err(error) => self.end(token, error, Carried::Nothing),
+        }
+    }
+
+    fn receive(&mut self, token: Token, sock: SockRef, receive: Receive) {
+        match self.stream(sock) {
+            Some(stream) => {
+                stream.start_receiving(token, receive);
+                self.schedule(sock.0.slot as usize);
+            }
+            None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
+        }
+    }
+
+    fn transmit(&mut self, token: Token, sock: SockRef, transmit: Transmit) {
+        match self.stream(sock) {
+            Some(stream) => {
+                stream.sending = Some((token, Sending::Here(transmit)));
+                self.schedule(sock.0.slot as usize);
+            }
+            None => self.end(token, io::ErrorKind::NotConnected.into(), transmit.into_carried()),
+        }
+    }
+
+    fn work(&mut self, token: Token, work: Work<J>) {
+        self.chores.add(token, work);
+    }
+
+    fn close(&mut self, token: Token, sock: SockRef, discards_unsent: bool) {
+        let Some(stream) = self.stream(sock) else {
+            return self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing);
+        };
+        if discards_unsent {
+            // If it cannot be had, the connection is closed in the ordinary way.
+            let _ = stream.socket.discard_unsent();
+        }
+        self.start_closing(sock.0.slot as usize, Some(token));
+    }
+
+    fn end(&mut self, token: Token, error: io::Error, carried: Carried<J>) {
+        self.ended.push(Done { token, result: Err(error), carried });
+    }
+}
+
 impl<J: Job> Driver<J> for UringDriver<J> {
     fn register(&mut self, socket: Socket) -> io::Result<SockRef> {
         self.add(socket).map(|stream| SockRef(stream.key))
@@ -442,17 +447,7 @@ impl<J: Job> Driver<J> for UringDriver<J> {
             return Err(op);
         }
         self.in_flight += 1;
-        match op.into_order() {
-            Order::Accept(listener) => match self.port(listener) {
-                Some(port) => port.accepting = Some(token),
-                None => self.end(token, io::ErrorKind::NotConnected.into(), Carried::Nothing),
-            },
-            Order::Connect(address) => self.connect(token, address),
-            Order::Receive(sock, receive) => self.receive(token, sock, receive),
-            Order::Transmit(sock, transmit) => self.transmit(token, sock, transmit),
-            Order::Work(work) => self.chores.add(token, work),
-            Order::Close { sock, discards_unsent } => self.close(token, sock, discards_unsent),
-        }
+        self.start(token, op);
         Ok(())
     }
 
