@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let store = Store::open(Path::new(root), Options::default())?;
     let shared = Arc::new(Shared { store, inline: workers == 0 });
     // The product's listener, so that both have the same queue and the same congestion control.
-    let listener = xferd_os::net::Listener::bind(([127, 0, 0, 1], 0).into())?;
+    let listener = xferd_os::net::Listener::bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let listener: OwnedFd = listener.as_fd().try_clone_to_owned()?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(io_threads)

@@ -1,7 +1,7 @@
 //! The server's session alone: a peer that does nothing but say the frames of a put and wait for the answer.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
 use xferd_server::{Config, Server};
@@ -40,6 +40,11 @@ pub(crate) fn put(times: u32, folder: &Path) -> Outcome {
     Ok(())
 }
 
+/// The address of a server that [`start`] has started.
+pub(crate) fn listens_at(server: &Server) -> Result<SocketAddr, &'static str> {
+    server.addresses().first().and_then(|address| address.internet()).ok_or("the server listens nowhere")
+}
+
 /// A server of `folder` whose work is done by one thread, so that little depends on scheduling.
 pub(crate) fn start(folder: &Path) -> Result<Server, xferd_engine::Failure> {
     let mut config = Config::new(folder);
@@ -56,7 +61,7 @@ struct Peer {
 
 impl Peer {
     fn connect(server: &Server) -> Result<Self, Box<dyn std::error::Error>> {
-        let mut stream = TcpStream::connect(server.addresses())?;
+        let mut stream = TcpStream::connect(listens_at(server)?)?;
         stream.set_nodelay(true)?;
         let mut hello = Vec::new();
         Hello::default().encode(&mut hello);

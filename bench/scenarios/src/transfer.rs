@@ -73,7 +73,7 @@ impl Pair {
         fs::create_dir(&root)?;
         fs::create_dir(&local)?;
         let server = session::start(&root)?;
-        let address = *server.addresses().first().ok_or("the server listens nowhere")?;
+        let address = session::listens_at(&server)?;
         let config = xferd_client::Config { io_threads: 1, workers: 0, ..Default::default() };
         Ok(Self { client: Client::open(address, config)?, _server: server, root, local })
     }

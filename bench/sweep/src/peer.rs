@@ -37,7 +37,7 @@ impl Peer {
         let mut unsent = Vec::new();
         Hello::default().encode(&mut unsent);
         Ok(Self {
-            socket: Socket::connect(address)?,
+            socket: Socket::connect(&address.into())?,
             decoder: Decoder::new(),
             is_open: false,
             own: own.map_err(|error: PathError| io::Error::other(error))?,

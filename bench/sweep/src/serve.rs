@@ -15,7 +15,7 @@ pub(crate) fn run(flags: &Flags) -> Outcome {
     config.workers = flags.get("workers", config.workers)?;
     let server = Server::start(config)?;
     let addresses: Vec<_> =
-        server.addresses().iter().map(|address| format!("\"xfer://{address}\"")).collect();
+        server.addresses().iter().map(|address| format!("\"{}\"", address.url("xfer"))).collect();
     println!(
         "{{\"event\":\"listening\",\"addresses\":[{}],\"pid\":{}}}",
         addresses.join(","),

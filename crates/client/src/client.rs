@@ -1,11 +1,11 @@
 //! A client of one server: its threads, and what it can be asked for.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use xferd_engine::{AnyShard, Budget, Failure, Shard, check_threads, lock, shards, threads_default};
+use xferd_os::net::Address;
 use xferd_reactor::{Backend, Chosen, Limits};
 use xferd_wire::limits::FILE_BYTES_MAX;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
@@ -90,9 +90,9 @@ impl Client {
     ///
     /// # Errors
     /// What the system says to starting threads.
-    pub fn open(address: SocketAddr, config: Config) -> Result<Self, Failure> {
+    pub fn open(address: impl Into<Address>, config: Config) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::io("cannot start the client's threads", &error);
-        let (client, shards) = Self::assemble(address, config)?;
+        let (client, shards) = Self::assemble(address.into(), config)?;
         for (index, shard) in shards.into_iter().enumerate() {
             let run = move || {
                 if let Err(error) = shard.run() {
@@ -125,18 +125,15 @@ impl Client {
     /// As those of [`Client::open`].
     #[cfg(xferd_sim)]
     pub fn open_stepped(
-        address: SocketAddr,
+        address: impl Into<Address>,
         config: Config,
     ) -> Result<(Self, Vec<Box<dyn xferd_engine::Stepped>>), Failure> {
-        let (client, shards) = Self::assemble(address, config)?;
+        let (client, shards) = Self::assemble(address.into(), config)?;
         Ok((client, shards.into_iter().map(|shard| Box::new(shard) as _).collect()))
     }
 
     /// All of a client but its threads.
-    fn assemble(
-        address: SocketAddr,
-        config: Config,
-    ) -> Result<(Self, Vec<AnyShard<ClientSession>>), Failure> {
+    fn assemble(address: Address, config: Config) -> Result<(Self, Vec<AnyShard<ClientSession>>), Failure> {
         let Config { io_threads, workers, patience, backend } = config;
         check_threads(io_threads, workers)?;
         let connections_max = CONNECTIONS_MAX.div_ceil(io_threads);

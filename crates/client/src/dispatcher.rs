@@ -1,12 +1,12 @@
 //! Brings tasks to connections.
 
 use std::iter;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use xferd_engine::Mailbox;
+use xferd_os::net::Address;
 
 use crate::session::{Assignment, ClientSession};
 use crate::task::Task;
@@ -24,10 +24,10 @@ impl Dispatcher {
     pub(crate) fn new(
         first: Mailbox<ClientSession>,
         others: impl Iterator<Item = Mailbox<ClientSession>>,
-        address: SocketAddr,
+        address: Address,
         patience: Duration,
     ) -> Self {
-        let place = |mailbox| Place { mailbox, tasks: Arc::default(), address, patience };
+        let place = |mailbox| Place { mailbox, tasks: Arc::default(), address: address.clone(), patience };
         Self { first: place(first), others: others.map(place).collect() }
     }
 
@@ -47,7 +47,7 @@ impl Dispatcher {
     pub(crate) fn assign_after(&self, delay: Duration, task: impl Task + 'static) {
         let place = self.place();
         let assignment = place.assignment(task);
-        warn_unless(place.mailbox.dispatch_after(delay, assignment, place.address, place.session()));
+        warn_unless(place.mailbox.dispatch_after(delay, assignment, place.address.clone(), place.session()));
     }
 
     /// Makes every connection look at what it shares with other threads.
@@ -71,14 +71,14 @@ pub(crate) struct Place {
     mailbox: Mailbox<ClientSession>,
     /// Tasks it has and has not ended.
     tasks: Arc<AtomicUsize>,
-    address: SocketAddr,
+    address: Address,
     patience: Duration,
 }
 
 impl Place {
     /// Has `task` done here.
     pub(crate) fn assign(&self, task: impl Task + 'static) {
-        warn_unless(self.mailbox.dispatch(self.assignment(task), self.address, self.session()));
+        warn_unless(self.mailbox.dispatch(self.assignment(task), self.address.clone(), self.session()));
     }
 
     /// Makes the connections here look at what they share with other threads.
@@ -93,7 +93,7 @@ impl Place {
     }
 
     fn session(&self) -> ClientSession {
-        ClientSession::new(self.address, self.patience)
+        ClientSession::new(self.address.clone(), self.patience)
     }
 }
 

@@ -1,11 +1,11 @@
 //! The client's end of a connection: says hello, then runs one task after the other.
 
 use std::io;
-use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use xferd_engine::{Effects, End, Event, Failure, Session};
+use xferd_os::net::Address;
 use xferd_wire::{
     CHECKSUMS, Decoder, DigestAlgorithm, ErrorCode, Frame, Framed, Hello, Item, TRANSFERS, VERSION,
     choose_version,
@@ -25,7 +25,7 @@ const SIGN_OF_LIFE: u64 = 1;
 
 /// One connection to a server.
 pub(crate) struct ClientSession {
-    address: SocketAddr,
+    address: Address,
     patience: Duration,
     decoder: Decoder,
     phase: Phase,
@@ -191,7 +191,7 @@ impl Session for ClientSession {
 
 impl ClientSession {
     /// A connection to `address`, which may be silent for `patience` while it has something to do.
-    pub(crate) fn new(address: SocketAddr, patience: Duration) -> Self {
+    pub(crate) fn new(address: Address, patience: Duration) -> Self {
         Self {
             address,
             patience,
@@ -296,24 +296,23 @@ impl ClientSession {
         let was = std::mem::replace(&mut self.phase, Phase::Closed);
         let Some(mut task) = self.task.take() else { return };
         task.counted.lift();
-        let address = self.address;
+        let address = self.address.url("xfer");
         task.fail(match end {
             End::Stopped => Failure::new(ErrorCode::Aborted, CLIENT_CLOSED),
             End::Closed => Failure::new(
                 ErrorCode::ConnectionLost,
-                format!("the server at xfer://{address} closed the connection; try again"),
+                format!("the server at {address} closed the connection; try again"),
             ),
             End::Broken(error) if error.kind() == io::ErrorKind::ConnectionRefused => Failure::new(
                 ErrorCode::ConnectionRefused,
-                format!("cannot reach xfer://{address}: connection refused. Is `xferd serve` running there?"),
+                format!("cannot reach {address}: connection refused. Is `xferd serve` running there?"),
             ),
             End::Broken(error) if was == Phase::Hello => {
-                Failure::io(&format!("cannot reach xfer://{address}"), &error)
+                Failure::io(&format!("cannot reach {address}"), &error)
             }
-            End::Broken(error) => Failure::new(
-                ErrorCode::ConnectionLost,
-                format!("connection to xfer://{address} lost: {error}"),
-            ),
+            End::Broken(error) => {
+                Failure::new(ErrorCode::ConnectionLost, format!("connection to {address} lost: {error}"))
+            }
         });
     }
 }

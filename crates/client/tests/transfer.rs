@@ -423,7 +423,7 @@ fn what_is_done_one_after_the_other_takes_one_connection_and_what_is_done_at_onc
 
 #[test]
 fn a_client_has_as_many_threads_as_it_may_have_and_not_one_more() {
-    let address = "127.0.0.1:1".parse().unwrap();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let open = |io_threads, workers| {
         let config = xferd_client::Config { io_threads, workers, ..Default::default() };
         Client::open(address, config).map(drop).map_err(|failure| failure.code)

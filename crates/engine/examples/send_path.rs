@@ -102,7 +102,7 @@ fn alternate<W: Copy>(ways: &[W], turn: impl Fn(W) -> u64) -> Vec<f64> {
 
 fn send_all(way: Way, file: &File, mapping: &Mapping, bytes: usize) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let socket = Socket::connect(listener.local_addr().unwrap()).unwrap();
+    let socket = Socket::connect(&listener.local_addr().unwrap().into()).unwrap();
     let mut peer = listener.accept().unwrap().0;
     let reader = thread::spawn(move || {
         let mut buffer = vec![0; 1 << 20];

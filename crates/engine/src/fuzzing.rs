@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use xferd_os::Sink;
+use xferd_os::net::Address;
 use xferd_reactor::{Driver, Job, Limits, MioDriver};
 use xferd_store::Hasher;
 use xferd_wire::limits::EXTENT_BYTES_MAX;
@@ -384,7 +384,7 @@ pub fn end_mail<S: Session>(mailbox: &Mailbox<S>) {
     mailbox.close();
 }
 
-fn dispatch<S: Session>(command: S::Command, _: SocketAddr, fresh: S, connections: &mut Vec<Played<S>>) {
+fn dispatch<S: Session>(command: S::Command, _: Address, fresh: S, connections: &mut Vec<Played<S>>) {
     let is_idle = |played: &&mut Played<S>| played.phase == Phase::Open && played.session.is_idle();
     if let Some(idle) = connections.iter_mut().find(is_idle) {
         return idle.tell(Event::Command(command));

@@ -1,10 +1,9 @@
 //! The way into a shard from other threads: a bounded queue, three flags and a bell.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use xferd_os::net::Socket;
+use xferd_os::net::{Address, Socket};
 use xferd_reactor::Waker;
 use xferd_reactor::sync::ArrayQueue;
 use xferd_reactor::sync::atomic::{AtomicBool, Ordering, fence};
@@ -21,9 +20,9 @@ pub(crate) enum Message<S: Session> {
     /// Run this session on this connection.
     Adopt(Socket, Box<S>),
     /// Give the command to an idle session, or connect the fresh one and give it to that.
-    Dispatch(S::Command, SocketAddr, Box<S>),
+    Dispatch(S::Command, Address, Box<S>),
     /// The same, after a while.
-    DispatchAfter(Duration, S::Command, SocketAddr, Box<S>),
+    DispatchAfter(Duration, S::Command, Address, Box<S>),
 }
 
 /// Sends messages to one shard. Once that has ended they are dropped.
@@ -75,19 +74,13 @@ impl<S: Session> Mailbox<S> {
     /// Gives `command` to a session that is idle, else to `fresh` on a new connection to `address`. False: the shard
     /// has too much to do, and the command is dropped.
     #[must_use]
-    pub fn dispatch(&self, command: S::Command, address: SocketAddr, fresh: S) -> bool {
+    pub fn dispatch(&self, command: S::Command, address: Address, fresh: S) -> bool {
         self.post(Message::Dispatch(command, address, Box::new(fresh)))
     }
 
     /// Does the same once `delay` has passed, unless the command is [not wanted](Session::is_wanted) any more.
     #[must_use]
-    pub fn dispatch_after(
-        &self,
-        delay: Duration,
-        command: S::Command,
-        address: SocketAddr,
-        fresh: S,
-    ) -> bool {
+    pub fn dispatch_after(&self, delay: Duration, command: S::Command, address: Address, fresh: S) -> bool {
         self.post(Message::DispatchAfter(delay, command, address, Box::new(fresh)))
     }
 
@@ -185,7 +178,8 @@ mod models {
     }
 
     fn dispatch(mailbox: &Mailbox<Nothing>, command: &Arc<()>) -> bool {
-        mailbox.dispatch(command.clone(), ([127, 0, 0, 1], 1).into(), Nothing)
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        mailbox.dispatch(command.clone(), address.into(), Nothing)
     }
 
     #[test]

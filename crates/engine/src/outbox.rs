@@ -219,7 +219,7 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let socket = Socket::connect(listener.local_addr().unwrap()).unwrap();
+            let socket = Socket::connect(&listener.local_addr().unwrap().into()).unwrap();
             let mut driver: MioDriver<Batch<()>> = MioDriver::new(Limits::default(), None).unwrap();
             let source = SendSource::File(Arc::new(tempfile::tempfile().unwrap()));
             let budget = Budget::default();

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use xferd_os::net::{Listener, Socket};
+use xferd_os::net::{Address, Listener, Peer, Socket};
 use xferd_os::{clock, scaled};
 use xferd_reactor::{Carried, Done, Driver, LISTENERS_MAX, ListenerRef, Op, TimerId, Timers, Wait};
 
@@ -41,7 +40,7 @@ const FEW_CONNECTIONS_MAX: usize = 64;
 const MANY_RECEIVE_BYTES: usize = scaled(16 << 10) as usize;
 
 /// What becomes of an accepted connection.
-pub type OnAccept = Box<dyn FnMut(Socket, SocketAddr) + Send>;
+pub type OnAccept = Box<dyn FnMut(Socket, Peer) + Send>;
 
 /// How much a shard has to do, for placing new connections.
 #[derive(Debug, Default)]
@@ -84,9 +83,9 @@ pub struct Shard<S: Session, D: Driver<Batch<S::Outcome>>> {
     on_accept: Option<OnAccept>,
     /// Idle sessions, newest last; entries may be stale.
     idle: Vec<ConnKey>,
-    backlog: VecDeque<(S::Command, SocketAddr, S)>,
+    backlog: VecDeque<(S::Command, Address, S)>,
     /// Commands that wait for their time.
-    delayed: BTreeMap<TimerId, (S::Command, SocketAddr, S)>,
+    delayed: BTreeMap<TimerId, (S::Command, Address, S)>,
     alarms: Timers<Alarm>,
     /// Connections to be looked at for silence, if there still are any.
     watched: Vec<ConnKey>,
@@ -278,7 +277,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         }
     }
 
-    fn dispatch(&mut self, command: S::Command, address: SocketAddr, fresh: S, now: Instant) {
+    fn dispatch(&mut self, command: S::Command, address: Address, fresh: S, now: Instant) {
         if self.draining {
             return;
         }

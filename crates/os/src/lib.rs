@@ -4,6 +4,7 @@
 //! Linux mechanism has a portable sibling with the same observable behaviour; `--cfg xferd_portable` selects the
 //! siblings on Linux too, so that one machine tests both.
 
+mod address;
 mod attributes;
 #[cfg(target_os = "linux")]
 mod bell;

@@ -1,4 +1,4 @@
-//! TCP sockets that never block.
+//! Stream sockets that never block: TCP and Unix.
 //!
 //! Every call returns at once: what cannot happen now is [`io::ErrorKind::WouldBlock`]. Descriptors are close-on-exec,
 //! a peer that went away is an error and never a `SIGPIPE`.
@@ -10,33 +10,66 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
+use self::unix::SocketFile;
+pub use self::unix::UNIX_PATH_BYTES_MAX;
 use crate::Mapping;
+pub use crate::address::{Access, Address, Peer};
+
+mod unix;
 
 /// Connections the kernel completes ahead of [`Listener::accept`]. Linux caps it at `net.core.somaxconn`, 4096 since
 /// Linux 5.4; a burst beyond it is retried by the connecting side's kernel.
 pub const BACKLOG: i32 = 1024;
 
-/// Bytes that the kernel takes for a connection beyond what is on its way to the peer. Its own limit is megabytes for each
+/// Bytes that the kernel takes for a TCP connection beyond what is on its way to the peer. Its own limit is megabytes for each
 /// (`net.ipv4.tcp_wmem`): 500 peers that asked for large files and read nothing had 1.5 GB of kernel memory, the limit from
 /// which on it slows every connection down (Linux 6.18), and filling them kept two reactors busy for seconds.
 pub const UNSENT_BYTES_MAX: u32 = 256 << 10;
 
-/// A bound, listening TCP socket.
+/// A bound, listening socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: RawSocket,
-    /// For peers on other machines.
-    congestion: Congestion,
+    family: Family,
+}
+
+#[derive(Debug)]
+enum Family {
+    /// How the system sends to peers on other machines.
+    Internet(Congestion),
+    /// Where, and its file until it is to be removed.
+    Unix(Address, Option<SocketFile>),
 }
 
 impl Listener {
-    /// Listens on `address`; port 0 picks a free one, see [`Listener::local_addr`]. An IPv6 address takes IPv6 only.
+    /// Listens on `address`; port 0 picks a free one, see [`Listener::local_addr`]. An IPv6 address takes IPv6 only. A Unix
+    /// socket takes who its default [`Access`] allows.
     ///
     /// # Errors
-    /// What `socket`, `bind` and `listen` answer: most often `AddrInUse` or `PermissionDenied`.
-    pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+    /// As for [`Listener::bind_with`].
+    pub fn bind(address: impl Into<Address>) -> io::Result<Listener> {
+        Self::bind_with(&address.into(), Access::default())
+    }
+
+    /// The same; a Unix socket takes who `access` allows, from the beginning. A socket that is there already is replaced if
+    /// nobody listens on it, and removed with this one, or when it [stops](Listener::stop), unless it is another by then.
+    ///
+    /// # Errors
+    /// What `socket`, `bind` and `listen` answer: most often `AddrInUse` or `PermissionDenied`. `AlreadyExists` if something
+    /// is there that is no socket; `InvalidInput` for more than [`UNIX_PATH_BYTES_MAX`].
+    pub fn bind_with(address: &Address, access: Access) -> io::Result<Listener> {
+        match address {
+            Address::Internet(address) => Self::bind_internet(*address),
+            Address::Unix(path) => {
+                let (socket, file) = unix::listen(path, access, BACKLOG)?;
+                Ok(Listener { socket, family: Family::Unix(address.clone(), Some(file)) })
+            }
+        }
+    }
+
+    fn bind_internet(address: SocketAddr) -> io::Result<Listener> {
         let socket = tcp_socket(address)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -50,57 +83,69 @@ impl Listener {
         limit_unsent(&socket)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        Ok(Listener { socket, congestion })
+        Ok(Listener { socket, family: Family::Internet(congestion) })
     }
 
     /// The address it is bound to.
     ///
     /// # Errors
     /// What `getsockname` answers.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        internet_address(&self.socket.local_addr()?)
+    pub fn local_addr(&self) -> io::Result<Address> {
+        match &self.family {
+            Family::Internet(_) => internet_address(&self.socket.local_addr()?).map(Address::from),
+            Family::Unix(address, _) => Ok(address.clone()),
+        }
     }
 
-    /// Takes one connection, with its peer's address.
+    /// Takes one connection, and tells who is there.
     ///
     /// # Errors
     /// `WouldBlock` if none is waiting; `ConnectionAborted` if one came and went; the descriptor limits
     /// (`EMFILE`, `ENFILE`) leave the connection waiting.
-    pub fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
-        let (socket, peer) = self.socket.accept()?;
-        let peer = internet_address(&peer)?;
+    pub fn accept(&self) -> io::Result<(Socket, Peer)> {
+        let (socket, address) = self.socket.accept()?;
         socket.set_nonblocking(true)?;
-        self.prepare(socket, peer)
+        self.prepare(socket, Some(address))
     }
 
     /// Takes a connection that the kernel has accepted here by other means, close-on-exec and non-blocking.
     ///
     /// # Errors
     /// `NotConnected` if the peer has gone since; what `setsockopt` answers.
-    pub fn adopt(&self, accepted: OwnedFd) -> io::Result<(Socket, SocketAddr)> {
-        let socket = RawSocket::from(accepted);
-        let peer = internet_address(&socket.peer_addr()?)?;
-        self.prepare(socket, peer)
+    pub fn adopt(&self, accepted: OwnedFd) -> io::Result<(Socket, Peer)> {
+        self.prepare(RawSocket::from(accepted), None)
     }
 
     /// Stops listening, also if the kernel is still accepting for somebody: what waits is reset, what comes is refused.
     ///
     /// # Errors
     /// What `shutdown` answers.
-    pub fn stop(&self) -> io::Result<()> {
+    pub fn stop(&mut self) -> io::Result<()> {
+        // While it listens nobody else takes its file for a deserted one.
+        if let Family::Unix(_, file) = &mut self.family {
+            *file = None;
+        }
         self.socket.shutdown(std::net::Shutdown::Both)
     }
 
-    fn prepare(&self, socket: RawSocket, peer: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
-        socket.set_tcp_nodelay(true)?;
-        if !is_local(peer) {
-            self.congestion.restore(&socket);
-        }
+    /// `address` is the peer's, if it is known.
+    fn prepare(&self, socket: RawSocket, address: Option<SockAddr>) -> io::Result<(Socket, Peer)> {
+        let peer = match &self.family {
+            Family::Unix(..) => unix::peer(&socket)?,
+            Family::Internet(congestion) => {
+                let address = internet_address(&address.map_or_else(|| socket.peer_addr(), Ok)?)?;
+                socket.set_tcp_nodelay(true)?;
+                if !is_local(address) {
+                    congestion.restore(&socket);
+                }
+                Peer::Internet(address)
+            }
+        };
         Ok((Socket(socket), peer))
     }
 }
 
-/// A TCP connection, or one that is being made.
+/// A connection, or one that is being made.
 #[derive(Debug)]
 pub struct Socket(RawSocket);
 
@@ -109,7 +154,14 @@ impl Socket {
     ///
     /// # Errors
     /// What `socket` and `connect` answer at once; a connection under way is no error.
-    pub fn connect(address: SocketAddr) -> io::Result<Socket> {
+    pub fn connect(address: &Address) -> io::Result<Socket> {
+        match address {
+            Address::Internet(address) => Self::connect_internet(*address),
+            Address::Unix(path) => unix::connect(path).map(Socket),
+        }
+    }
+
+    fn connect_internet(address: SocketAddr) -> io::Result<Socket> {
         let socket = tcp_socket(address)?;
         socket.set_tcp_nodelay(true)?;
         limit_unsent(&socket)?;
@@ -130,12 +182,15 @@ impl Socket {
         self.0.take_error()
     }
 
-    /// The address of the other side.
+    /// Who is at the other end.
     ///
     /// # Errors
     /// `NotConnected` before a connection is made.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        internet_address(&self.0.peer_addr()?)
+    pub fn peer(&self) -> io::Result<Peer> {
+        match self.0.peer_addr()? {
+            address if address.is_unix() => unix::peer(&self.0),
+            address => internet_address(&address).map(Peer::Internet),
+        }
     }
 
     /// Receives into `buffer`; 0 bytes is the end of the stream (or an empty buffer).
@@ -325,7 +380,7 @@ fn tcp_socket(address: SocketAddr) -> io::Result<RawSocket> {
 }
 
 fn is_local(peer: SocketAddr) -> bool {
-    peer.ip().to_canonical().is_loopback()
+    Address::from(peer).is_local()
 }
 
 /// Makes a socket that is not connected yet send as fast as its peer takes it, for a peer on this machine.
@@ -374,7 +429,7 @@ impl Congestion {
     fn restore(&self, _: &RawSocket) {}
 }
 
-fn internet_address(address: &socket2::SockAddr) -> io::Result<SocketAddr> {
+fn internet_address(address: &SockAddr) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::Error::other("the peer has no internet address"))
 }
 
@@ -400,16 +455,20 @@ mod tests {
 
     fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let socket = Socket::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = Socket::connect(&listener.local_addr().unwrap().into()).unwrap();
         let (peer, _) = listener.accept().unwrap();
         (socket, peer)
+    }
+
+    fn internet(listener: &Listener) -> SocketAddr {
+        listener.local_addr().unwrap().internet().unwrap()
     }
 
     #[cfg(all(target_os = "linux", not(xferd_portable)))]
     #[test]
     fn a_connection_within_the_machine_is_not_paced_and_another_has_what_the_system_chose() {
-        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let connecting = Socket::connect(listener.local_addr().unwrap()).unwrap();
+        let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let connecting = Socket::connect(&listener.local_addr().unwrap()).unwrap();
         let accepted = loop {
             match listener.accept() {
                 Ok((accepted, _)) => break accepted,
@@ -421,7 +480,8 @@ mod tests {
             String::from_utf8(name).unwrap().trim_end_matches('\0').to_owned()
         };
         assert_eq!((name(&connecting.0), name(&accepted.0)), ("reno".into(), "reno".into()));
-        listener.congestion.restore(&accepted.0);
+        let Family::Internet(congestion) = &listener.family else { panic!("a file") };
+        congestion.restore(&accepted.0);
         let system = tcp_socket((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         assert_eq!(name(&accepted.0), name(&system));
     }
@@ -429,8 +489,8 @@ mod tests {
     #[cfg(all(target_os = "linux", not(xferd_portable)))]
     #[test]
     fn the_kernel_takes_no_more_for_a_peer_that_does_not_read_than_its_window_and_the_limit() {
-        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let peer = TcpStream::connect(internet(&listener)).unwrap();
         let accepted = loop {
             if let Ok((accepted, _)) = listener.accept() {
                 break accepted;
@@ -473,10 +533,10 @@ mod tests {
                 Err(_) if ip.is_ipv6() => return,
                 listener => listener.unwrap(),
             };
-            let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let peer = TcpStream::connect(internet(&listener)).unwrap();
             let (socket, from) = listener.accept().unwrap();
-            assert_eq!(from, peer.local_addr().unwrap());
-            assert_eq!(socket.peer_addr().unwrap(), from);
+            assert_eq!(from, peer.local_addr().unwrap().into());
+            assert_eq!(socket.peer().unwrap(), from);
         }
     }
 
@@ -559,7 +619,7 @@ mod tests {
     #[test]
     fn a_refused_connection_is_told_by_the_socket() {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let refused = match Socket::connect(address) {
+        let refused = match Socket::connect(&address.into()) {
             Err(error) => error,
             Ok(socket) => loop {
                 if let Some(error) = socket.take_error().unwrap() {

@@ -8,7 +8,6 @@ mod stream;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use slab::Slab;
-use xferd_os::net::{Listener, Socket};
+use xferd_os::net::{Address, Listener, Socket};
 
 use self::stream::Stream;
 use crate::chores::Chores;
@@ -276,7 +275,7 @@ impl<J: Job> Performer<J> for MioDriver<J> {
         }
     }
 
-    fn connect(&mut self, token: Token, address: SocketAddr) {
+    fn connect(&mut self, token: Token, address: &Address) {
         match Socket::connect(address).and_then(|socket| self.add(socket)) {
             Ok(stream) => {
                 stream.writable = false;

@@ -1,10 +1,9 @@
 //! What a driver is asked for, and what it answers.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use xferd_os::net::Socket;
+use xferd_os::net::{Address, Peer, Socket};
 use xferd_os::{File, Mapping, Sink};
 
 use crate::PoolBuf;
@@ -56,7 +55,7 @@ pub enum Op<J> {
     /// that error and the connection stays waiting; try again when descriptors are free.
     Accept(ListenerRef),
     /// Connects: [`Carried::Sock`], registered.
-    Connect(SocketAddr),
+    Connect(Address),
     /// Receives as much as there is, at most `bytes_due`, into a large buffer that the driver lends only once bytes are
     /// there: a connection that waits holds none, and connections that take turns share one that is hot in the cache. For
     /// what fits a small one, that has to do. If none is free, it waits until one comes back. A result of 0 is
@@ -163,7 +162,7 @@ pub enum Carried<J> {
     /// The job of `Offload`.
     Job(J),
     /// What `Accept` took: not registered, so that it can be handed to another reactor.
-    Socket(Socket, SocketAddr),
+    Socket(Socket, Peer),
     /// What `Connect` made.
     Sock(SockRef),
 }

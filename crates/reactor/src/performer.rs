@@ -1,7 +1,8 @@
 //! What drivers do alike with an operation that they are asked for.
 
 use std::io;
-use std::net::SocketAddr;
+
+use xferd_os::net::Address;
 
 use crate::receive::Receive;
 use crate::transmit::Transmit;
@@ -15,7 +16,7 @@ pub(crate) trait Performer<J> {
     fn is_sending(&mut self, sock: SockRef) -> bool;
 
     fn accept(&mut self, token: Token, listener: ListenerRef);
-    fn connect(&mut self, token: Token, address: SocketAddr);
+    fn connect(&mut self, token: Token, address: &Address);
     fn receive(&mut self, token: Token, sock: SockRef, receive: Receive);
     fn transmit(&mut self, token: Token, sock: SockRef, transmit: Transmit);
     fn work(&mut self, token: Token, work: Work<J>);
@@ -41,7 +42,7 @@ pub(crate) trait Performer<J> {
     fn start(&mut self, token: Token, op: Op<J>) {
         match op {
             Op::Accept(listener) => self.accept(token, listener),
-            Op::Connect(address) => self.connect(token, address),
+            Op::Connect(address) => self.connect(token, &address),
             Op::RecvLarge { sock, offset, bytes_due } => {
                 self.start_receiving(token, sock, Receive::Large { offset, bytes_due });
             }

@@ -5,11 +5,10 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use xferd_os::net::{Listener, Socket};
+use xferd_os::net::{Address, Listener, Socket};
 use xferd_os::{clock, sim};
 
 use crate::op::Key;
@@ -156,7 +155,7 @@ impl<J: Job> Performer<J> for SimDriver<J> {
         }
     }
 
-    fn connect(&mut self, token: Token, address: SocketAddr) {
+    fn connect(&mut self, token: Token, address: &Address) {
         match Socket::connect(address).and_then(|socket| self.add(socket)) {
             Ok(stream) => stream.sending = Some((token, Transmit::Connect)),
             Err(error) => self.end(token, error, Carried::Nothing),

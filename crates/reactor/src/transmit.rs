@@ -64,7 +64,7 @@ fn connected(socket: &Socket) -> io::Result<()> {
     if let Some(error) = socket.take_error()? {
         return Err(error);
     }
-    match socket.peer_addr() {
+    match socket.peer() {
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
         answer => answer.map(|_| ()),
     }

@@ -12,13 +12,12 @@ mod stream;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use xferd_os::net::{Listener, Socket};
+use xferd_os::net::{Address, Listener, Peer, Socket};
 
 use self::ring::{Entries, FlightId, Freight, Landing, Request, Ring};
 use self::stream::{Phase, Sending, Stream, Way};
@@ -83,7 +82,7 @@ struct Port {
     /// The kernel accepts for it.
     flight: Option<FlightId>,
     /// What the kernel has accepted, or said instead, ahead of being asked.
-    accepted: VecDeque<io::Result<(Socket, SocketAddr)>>,
+    accepted: VecDeque<io::Result<(Socket, Peer)>>,
     is_closing: bool,
 }
 
@@ -351,7 +350,7 @@ impl<J: Job> Performer<J> for UringDriver<J> {
         }
     }
 
-    fn connect(&mut self, token: Token, address: SocketAddr) {
+    fn connect(&mut self, token: Token, address: &Address) {
         match Socket::connect(address).and_then(|socket| self.add(socket)) {
             Ok(stream) => {
                 stream.start_connecting(token);

@@ -6,10 +6,9 @@
 mod rig;
 
 use std::fs::File;
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 
-use rig::each_driver;
+use rig::{connect, each_driver};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use xferd_reactor::{Carried, Op};
 
@@ -17,7 +16,7 @@ use xferd_reactor::{Carried, Op};
 fn a_connection_past_the_descriptor_limit_waits_until_one_is_free() {
     each_driver(|rig| {
         let (listener, address) = rig.listen();
-        let _peer = TcpStream::connect(address).unwrap();
+        let _peer = connect(&address).unwrap();
         let limit = getrlimit(Resource::Nofile);
         let next_free = File::open("/dev/null").unwrap().as_raw_fd();
         setrlimit(Resource::Nofile, Rlimit { current: Some(next_free as u64), ..limit }).unwrap();

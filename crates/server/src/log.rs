@@ -1,12 +1,12 @@
 //! What the server tells about itself: counters, and a bounded record of what happened last.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use crossbeam_queue::ArrayQueue;
 use xferd_engine::Failure;
+use xferd_os::net::Peer;
 use xferd_wire::{RemotePath, WritePath, WritePathCounts};
 
 /// Happenings kept for whoever asks; the oldest give way.
@@ -16,7 +16,7 @@ pub const HAPPENINGS_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Happening {
     /// On whose connection.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// What it was.
     pub kind: HappeningKind,
 }
@@ -107,7 +107,7 @@ impl Default for Log {
 }
 
 impl Log {
-    pub(crate) fn record(&self, peer: SocketAddr, kind: HappeningKind) {
+    pub(crate) fn record(&self, peer: Peer, kind: HappeningKind) {
         let add = |counter: &AtomicU64, amount| counter.fetch_add(amount, Ordering::Relaxed);
         match &kind {
             HappeningKind::Accepted => add(&self.accepted, 1),
@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+    const PEER: Peer = Peer::Unix { pid: 1, uid: 1, gid: 1 };
 
     fn log() -> (Log, Arc<AtomicUsize>) {
         let (log, rings) = (Log::default(), Arc::<AtomicUsize>::default());

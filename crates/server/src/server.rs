@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use xferd_engine::{
     AnyShard, Budget, Failure, Load, Mailbox, Shard, check_threads, lock, shards, threads_default,
 };
-use xferd_os::net::{Listener, Socket};
+use xferd_os::net::{Address, Listener, Peer, Socket};
 use xferd_reactor::{Backend, Chosen, LISTENERS_MAX, Limits};
 use xferd_store::{Options, Store, WritePolicy};
 use xferd_wire::ErrorCode;
@@ -94,7 +94,7 @@ impl Config {
 
 /// A running server. Dropping it stops it at once.
 pub struct Server {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     chosen: Chosen,
     shared: Arc<Shared>,
     mailboxes: Vec<Mailbox<ServerSession>>,
@@ -203,7 +203,7 @@ impl Server {
     }
 
     /// Where it listens.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
@@ -307,7 +307,7 @@ struct Placement {
 
 impl Placement {
     /// To the shard with the fewest bulk bytes under way, then the fewest connections.
-    fn place(&self, socket: Socket, peer: SocketAddr) {
+    fn place(&self, socket: Socket, peer: Peer) {
         let connections: usize = self.places.iter().map(|(load, _)| load.connections()).sum();
         let session = if connections < self.connections_max {
             ServerSession::new(self.shared.clone(), peer)

@@ -1,7 +1,6 @@
 //! The server's end of the transfer protocol, as a state machine that does no I/O.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use xferd_engine::{
     Budget, CROWDED_BYTES, Content, DiskOutcome, Effects, End, Event, Failure, GATHERED_BYTES_MAX, Incoming,
     OpenFiles, Opened, Outgoing, Progress, Session, Share, Wanted, send_small,
 };
+use xferd_os::net::Peer;
 use xferd_os::{HashMap, scaled};
 use xferd_store::{FileAttributes, FileDigest, Listed, Listing, Staging, Store, StoreError};
 use xferd_wire::{
@@ -80,7 +80,7 @@ pub(crate) struct Shared {
 /// One connection.
 pub struct ServerSession {
     shared: Arc<Shared>,
-    peer: SocketAddr,
+    peer: Peer,
     decoder: Decoder,
     phase: Phase,
     puts: HashMap<u32, Arriving>,
@@ -348,7 +348,7 @@ impl Session for ServerSession {
 
 impl ServerSession {
     /// A session with `peer`.
-    pub(crate) fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, peer: Peer) -> Self {
         Self {
             shared,
             peer,
@@ -370,7 +370,7 @@ impl ServerSession {
     }
 
     /// A session that answers the hello of `peer` with BUSY.
-    pub(crate) fn refusing(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+    pub(crate) fn refusing(shared: Arc<Shared>, peer: Peer) -> Self {
         Self { phase: Phase::Refusing, ..Self::new(shared, peer) }
     }
 
@@ -1139,6 +1139,9 @@ fn push_entry(request: u32, entries: &mut Entries, entry: Entry, effects: &mut F
         let _ = entries.push(entry);
     }
 }
+
+#[cfg(any(test, fuzzing))]
+const PEER: Peer = Peer::Unix { pid: 1, uid: 0, gid: 0 };
 
 #[cfg(fuzzing)]
 pub mod fuzzing;

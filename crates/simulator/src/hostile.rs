@@ -65,7 +65,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// Connects to a server.
     pub(crate) fn connect(address: SocketAddr, mut dice: Dice) -> Option<Self> {
-        let socket = Socket::connect(address).ok()?;
+        let socket = Socket::connect(&address.into()).ok()?;
         // What it takes to fill up what waits for it costs the world more than all the others do.
         let is_greedy = dice.chance(once_in(64));
         let habit = if is_greedy { Habit::Greedy } else { *dice.one_of(&HABITS) };
@@ -100,7 +100,7 @@ impl Peer {
         if !self.socket.can_send() && !self.socket.can_recv() {
             return true;
         }
-        match self.socket.peer_addr() {
+        match self.socket.peer() {
             Ok(_) => {}
             Err(error) => return error.kind() == std::io::ErrorKind::NotConnected,
         }

@@ -44,7 +44,7 @@ impl Pair {
         let mut config = config(root.path());
         configure(&mut config);
         let server = Server::start(config).unwrap();
-        let client = Client::open(server.addresses()[0], client).unwrap();
+        let client = Client::open(server.addresses()[0].clone(), client).unwrap();
         Self { server, client, root, local: tempfile::tempdir().unwrap() }
     }
 

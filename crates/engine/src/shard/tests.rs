@@ -1,6 +1,6 @@
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -109,8 +109,8 @@ impl Rig {
         let driver = MioDriver::new(Limits { buffers, ..Limits::default() }, pool).unwrap();
         let mut shard = Shard::new(driver, 2, budget.clone());
         let (mailbox, load) = (shard.mailbox(), shard.load());
-        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = listener.local_addr().unwrap().internet().unwrap();
         let (sender, ends) = mpsc::channel();
         let file = Arc::new(tempfile::tempfile().unwrap());
         let adopt = {
@@ -161,6 +161,10 @@ fn each_rig(test: impl Fn(&Rig)) {
     for workers in [0, 2] {
         test(&Rig::new(workers, BufferLimits::default()));
     }
+}
+
+fn anywhere() -> Address {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 1)).into()
 }
 
 fn read(peer: &mut TcpStream, len: usize) -> Vec<u8> {
@@ -343,7 +347,7 @@ fn all_connections_end_when_the_shard_drains_or_stops() {
     }
     let (ends, _) = mpsc::channel();
     let fresh = Toy { file: rig.file.clone(), working: false, ends };
-    assert!(!rig.mailbox.dispatch((), rig.address, fresh), "nobody would ever see it");
+    assert!(!rig.mailbox.dispatch((), rig.address.into(), fresh), "nobody would ever see it");
 }
 
 #[test]
@@ -353,7 +357,7 @@ fn a_command_that_finds_no_connection_free_waits_for_one_to_end() {
     let (sender, ends) = mpsc::channel();
     for _ in 0..3 {
         let fresh = Toy { file: rig.file.clone(), working: false, ends: sender.clone() };
-        assert!(rig.mailbox.dispatch((), listener.local_addr().unwrap(), fresh));
+        assert!(rig.mailbox.dispatch((), listener.local_addr().unwrap().into(), fresh));
     }
     // Two are the most at a time.
     let [mut first, _second] = [listener.accept().unwrap().0, listener.accept().unwrap().0];
@@ -372,7 +376,7 @@ fn a_connection_that_is_refused_says_so() {
     let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let (sender, ends) = mpsc::channel();
     let fresh = Toy { file: rig.file.clone(), working: false, ends: sender };
-    assert!(rig.mailbox.dispatch((), nobody, fresh));
+    assert!(rig.mailbox.dispatch((), nobody.into(), fresh));
     assert!(ends.recv_timeout(PATIENCE).unwrap().contains("ConnectionRefused"));
 }
 
@@ -384,7 +388,7 @@ fn a_mailbox_takes_as_many_messages_as_its_limit_says_and_no_more() {
     let file = Arc::new(tempfile::tempfile().unwrap());
     let post = || {
         let fresh = Toy { file: file.clone(), working: false, ends: ends.clone() };
-        shard.mailbox().dispatch((), (Ipv4Addr::LOCALHOST, 1).into(), fresh)
+        shard.mailbox().dispatch((), anywhere(), fresh)
     };
     assert!((0..MAILBOX_MESSAGES_MAX).all(|_| post()));
     assert!(!post());
@@ -397,8 +401,8 @@ fn a_command_that_is_to_wait_is_carried_out_after_those_that_are_not() {
     let [later, now] = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     let fresh = || Toy { file: rig.file.clone(), working: false, ends: sender.clone() };
     let delay = Duration::from_millis(50);
-    assert!(rig.mailbox.dispatch_after(delay, (), later.local_addr().unwrap(), fresh()));
-    assert!(rig.mailbox.dispatch((), now.local_addr().unwrap(), fresh()));
+    assert!(rig.mailbox.dispatch_after(delay, (), later.local_addr().unwrap().into(), fresh()));
+    assert!(rig.mailbox.dispatch((), now.local_addr().unwrap().into(), fresh()));
     assert_eq!(read(&mut now.accept().unwrap().0, 2), b"wd");
     assert_eq!(read(&mut later.accept().unwrap().0, 2), b"wd");
 }
@@ -412,7 +416,7 @@ fn as_many_commands_as_the_limit_wait_for_their_time_and_none_when_the_shard_dra
     let mailbox = shard.mailbox();
     let post = || {
         let fresh = Toy { file: file.clone(), working: false, ends: ends.clone() };
-        assert!(mailbox.dispatch_after(PATIENCE, (), (Ipv4Addr::LOCALHOST, 1).into(), fresh));
+        assert!(mailbox.dispatch_after(PATIENCE, (), anywhere(), fresh));
     };
     (0..DELAYED_COMMANDS_MAX).for_each(|_| post());
     shard.read_mail();

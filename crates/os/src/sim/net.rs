@@ -8,6 +8,7 @@ use super::mapping::Mapping;
 use super::network::{ConnId, Sending};
 use super::world::{MachineId, ProcessId, World, error};
 use super::{File, world};
+pub use crate::address::{Access, Address, Peer};
 
 /// A bound, listening socket.
 #[derive(Debug)]
@@ -20,8 +21,17 @@ impl Listener {
     /// Listens on `address`.
     ///
     /// # Errors
-    /// `AddrInUse`.
-    pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+    /// `AddrInUse`; `Unsupported` for a Unix socket.
+    pub fn bind(address: impl Into<Address>) -> io::Result<Listener> {
+        Self::bind_with(&address.into(), Access::default())
+    }
+
+    /// The same: nobody is kept off here.
+    ///
+    /// # Errors
+    /// As for [`Listener::bind`].
+    pub fn bind_with(address: &Address, _access: Access) -> io::Result<Listener> {
+        let address = address.internet().ok_or(io::ErrorKind::Unsupported)?;
         world(|world| {
             let process = world.process_here();
             world.call(process).map_err(error)?;
@@ -36,22 +46,25 @@ impl Listener {
     ///
     /// # Errors
     /// None.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
+    pub fn local_addr(&self) -> io::Result<Address> {
+        Ok(self.address.into())
     }
 
-    /// Takes one connection, with its peer's address.
+    /// Takes one connection, and tells who is there.
     ///
     /// # Errors
     /// `WouldBlock` if none is waiting.
-    pub fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+    pub fn accept(&self) -> io::Result<(Socket, Peer)> {
         world(|world| {
             let Some((conn, peer)) = world.network.accept(self.address) else {
                 return Err(io::ErrorKind::WouldBlock.into());
             };
             world.call(self.process).map_err(error)?;
             world.note(format_args!("{:?}: accepts connection {conn}", self.process));
-            Ok((Socket { process: self.process, conn, side: 1, with_reset: AtomicBool::new(false) }, peer))
+            Ok((
+                Socket { process: self.process, conn, side: 1, with_reset: AtomicBool::new(false) },
+                peer.into(),
+            ))
         })
     }
 }
@@ -75,8 +88,9 @@ impl Socket {
     /// Starts to connect. [`Socket::connected`] says how that has ended.
     ///
     /// # Errors
-    /// None of the network's.
-    pub fn connect(address: SocketAddr) -> io::Result<Socket> {
+    /// `Unsupported` for a Unix socket; none of the network's.
+    pub fn connect(address: &Address) -> io::Result<Socket> {
+        let address = address.internet().ok_or(io::ErrorKind::Unsupported)?;
         world(|world| {
             let process = world.process_here();
             world.call(process).map_err(error)?;
@@ -100,13 +114,14 @@ impl Socket {
         Ok(self.connected().and_then(Result::err))
     }
 
-    /// The address of the other side.
+    /// Who is at the other end.
     ///
     /// # Errors
     /// `NotConnected` before a connection is made.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+    pub fn peer(&self) -> io::Result<Peer> {
         self.connected().ok_or(io::ErrorKind::NotConnected)??;
-        world(|world| world.network.peer(self.conn, self.side)).ok_or(io::ErrorKind::NotConnected.into())
+        let peer = world(|world| world.network.peer(self.conn, self.side));
+        peer.map(Peer::from).ok_or(io::ErrorKind::NotConnected.into())
     }
 
     /// How connecting has ended; `None` while it is under way.

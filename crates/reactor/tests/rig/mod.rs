@@ -3,15 +3,18 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use xferd_os::net::Listener;
+use tempfile::TempDir;
+use xferd_os::net::{Address, Listener};
 use xferd_reactor::{
     Carried, Done, Driver, Job, Limits, ListenerRef, MioDriver, Op, PoolBuf, SendBuf, SockRef, Token,
     UringDriver, Wait, WorkerPool,
 };
 
-/// Runs a test on every driver, without workers and with two.
+/// Runs a test on every driver, without workers and with two, over TCP and over Unix sockets.
 pub(crate) fn each_driver(test: impl Fn(&mut Rig)) {
     each_driver_with(Limits::default(), test);
 }
@@ -28,12 +31,20 @@ pub(crate) fn each_driver_without_workers(test: impl Fn(&mut Rig)) {
 
 fn each_kind(limits: Limits, threads: usize, test: impl Fn(&mut Rig)) {
     let workers = || (threads > 0).then(|| WorkerPool::start(threads).unwrap());
-    test(&mut Rig::new(Box::new(MioDriver::new(limits, workers()).unwrap())));
-    #[cfg(target_os = "linux")]
-    match UringDriver::new(limits, workers()) {
-        Ok(driver) => test(&mut Rig::new(Box::new(driver))),
-        Err(error) => eprintln!("not tested on io_uring: {error}"),
+    for family in [Family::Internet, Family::Unix] {
+        test(&mut Rig::new(Box::new(MioDriver::new(limits, workers()).unwrap()), family));
+        #[cfg(target_os = "linux")]
+        match UringDriver::new(limits, workers()) {
+            Ok(driver) => test(&mut Rig::new(Box::new(driver), family)),
+            Err(error) => eprintln!("not tested on io_uring: {error}"),
+        }
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    Internet,
+    Unix,
 }
 
 /// A job made of a closure.
@@ -54,6 +65,10 @@ impl Job for Task {
 /// A driver, with a check that each token comes back exactly once.
 pub(crate) struct Rig {
     pub(crate) driver: Box<dyn Driver<Task>>,
+    /// What its connections are.
+    pub(crate) family: Family,
+    /// Where Unix sockets are.
+    folder: TempDir,
     started: u32,
     in_flight: HashSet<Token>,
     /// Completions that nobody has asked for yet.
@@ -61,8 +76,9 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    fn new(driver: Box<dyn Driver<Task>>) -> Rig {
-        Rig { driver, started: 0, in_flight: HashSet::new(), early: Vec::new() }
+    fn new(driver: Box<dyn Driver<Task>>, family: Family) -> Rig {
+        let folder = tempfile::tempdir().unwrap();
+        Rig { driver, family, folder, started: 0, in_flight: HashSet::new(), early: Vec::new() }
     }
 
     pub(crate) fn start(&mut self, op: Op<Task>) -> Token {
@@ -118,17 +134,28 @@ impl Rig {
         self.in_flight.is_empty()
     }
 
-    pub(crate) fn listen(&mut self) -> (ListenerRef, SocketAddr) {
-        let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    /// An address where nobody listens yet.
+    pub(crate) fn free_address(&mut self) -> Address {
+        match self.family {
+            Family::Internet => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
+            Family::Unix => {
+                self.started += 1;
+                self.folder.path().join(self.started.to_string()).as_path().into()
+            }
+        }
+    }
+
+    pub(crate) fn listen(&mut self) -> (ListenerRef, Address) {
+        let listener = Listener::bind(self.free_address()).unwrap();
         let address = listener.local_addr().unwrap();
         (self.driver.listen(listener).unwrap(), address)
     }
 
     /// A connection between the driver and a blocking peer.
     pub(crate) fn pair(&mut self) -> (SockRef, TcpStream) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let connected = self.run(Op::Connect(listener.local_addr().unwrap()));
-        let (peer, _) = listener.accept().unwrap();
+        let listener = BlockingListener::bind(self.free_address());
+        let connected = self.run(Op::Connect(listener.address()));
+        let peer = listener.accept();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
         (sock(connected), peer)
     }
@@ -153,6 +180,48 @@ impl Rig {
         let mut rest = SendBuf::from(bytes.to_vec());
         while !rest.is_empty() {
             rest = sent(self.run(Op::Send { sock, buf: rest, more: false }));
+        }
+    }
+}
+
+/// Connects a blocking peer.
+pub(crate) fn connect(address: &Address) -> io::Result<TcpStream> {
+    match address {
+        Address::Internet(address) => TcpStream::connect(address),
+        Address::Unix(path) => UnixStream::connect(path).map(stream),
+    }
+}
+
+/// Reading, writing and ending it is the same for all stream sockets.
+fn stream(socket: UnixStream) -> TcpStream {
+    OwnedFd::from(socket).into()
+}
+
+/// What a driver connects to.
+pub(crate) enum BlockingListener {
+    Internet(TcpListener),
+    Unix(UnixListener, Address),
+}
+
+impl BlockingListener {
+    pub(crate) fn bind(address: Address) -> BlockingListener {
+        match &address {
+            Address::Internet(address) => Self::Internet(TcpListener::bind(address).unwrap()),
+            Address::Unix(path) => Self::Unix(UnixListener::bind(path).unwrap(), address),
+        }
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        match self {
+            Self::Internet(listener) => listener.local_addr().unwrap().into(),
+            Self::Unix(_, address) => address.clone(),
+        }
+    }
+
+    pub(crate) fn accept(&self) -> TcpStream {
+        match self {
+            Self::Internet(listener) => listener.accept().unwrap().0,
+            Self::Unix(listener, _) => stream(listener.accept().unwrap().0),
         }
     }
 }

@@ -20,7 +20,7 @@ impl Stage {
 
     /// The session of another connection.
     pub fn session(&self) -> ServerSession {
-        ServerSession::new(self.0.clone(), ([127, 0, 0, 1], 1).into())
+        ServerSession::new(self.0.clone(), PEER)
     }
 
     /// Transfers that somebody is attached to.

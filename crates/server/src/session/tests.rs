@@ -69,7 +69,7 @@ impl Stage {
         });
         let mut stage = Self {
             _root: root,
-            session: ServerSession::new(shared, ([127, 0, 0, 1], 1).into()),
+            session: ServerSession::new(shared, PEER),
             effects: Fx::default(),
             works: VecDeque::new(),
             outcomes: VecDeque::new(),

@@ -42,7 +42,7 @@ impl Site {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.server.addresses()[0]
+        self.server.addresses()[0].internet().unwrap()
     }
 
     pub(crate) fn peer(&self) -> Peer {
