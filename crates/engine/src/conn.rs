@@ -14,6 +14,7 @@ use crate::budget::{Budget, CROWDED_BYTES, Share};
 use crate::flights::{ConnKey, Flights, Kind};
 use crate::input::Input;
 use crate::outbox::{Outbox, Sent};
+use crate::reach::{Calls, Reachable};
 use crate::session::{Effect, Effects, End, Event, Session};
 use crate::work::{Backlog, Batch};
 
@@ -160,13 +161,16 @@ impl<S: Session> Conn<S> {
         self.connecting = Some(token);
     }
 
-    pub(crate) fn connected(&mut self, sock: SockRef, now: Instant) {
+    pub(crate) fn connected(&mut self, sock: SockRef, calls: &Arc<Calls>, now: Instant) {
         self.connecting = None;
         self.sock = Some(sock);
         self.moved = now;
         if self.phase == Phase::Closing {
             // It was given up, but too late to be cancelled.
             self.phase = Phase::Ending;
+        }
+        if self.phase == Phase::Open {
+            self.session.on_reachable(&Reachable::new(self.key, calls));
         }
         self.tell(Event::Connected);
     }

@@ -16,6 +16,7 @@ mod mailbox;
 mod open;
 mod outbox;
 mod outgoing;
+mod reach;
 mod session;
 mod shard;
 #[cfg(not(loom))]
@@ -32,6 +33,7 @@ pub use lock::lock;
 pub use mailbox::{MAILBOX_MESSAGES_MAX, Mailbox};
 pub use open::{Content, OPEN_FILES_MAX, OpenFiles, Opened, Wanted, send_small};
 pub use outgoing::{EXTENT_BYTES, OpenSource, Outgoing, Progress};
+pub use reach::{Reach, Reachable};
 pub use session::{Effect, Effects, End, Event, SendSource, Session};
 pub use shard::{Load, OnAccept, Shard};
 #[cfg(xferd_sim)]

@@ -8,6 +8,7 @@ use xferd_reactor::Waker;
 use xferd_reactor::sync::ArrayQueue;
 use xferd_reactor::sync::atomic::{AtomicBool, Ordering, fence};
 
+use crate::reach::Calls;
 use crate::session::Session;
 use crate::shard::Load;
 
@@ -35,6 +36,7 @@ struct Inner<S: Session> {
     stopped: AtomicBool,
     /// The shard has ended: what is posted is dropped.
     closed: AtomicBool,
+    calls: Arc<Calls>,
     waker: Waker,
     load: Arc<Load>,
 }
@@ -53,6 +55,7 @@ impl<S: Session> Mailbox<S> {
             draining: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            calls: Arc::new(Calls::new(waker.clone())),
             waker,
             load,
         }))
@@ -103,6 +106,11 @@ impl<S: Session> Mailbox<S> {
         self.0.queue.pop()
     }
 
+    /// The sessions that are to be told.
+    pub(crate) fn calls(&self) -> &Arc<Calls> {
+        &self.0.calls
+    }
+
     /// Whether there was a nudge since the last look.
     pub(crate) fn take_nudge(&self) -> bool {
         self.0.nudged.swap(false, Ordering::SeqCst)
@@ -127,6 +135,7 @@ impl<S: Session> Mailbox<S> {
         self.0.closed.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         while self.take().is_some() {}
+        self.0.calls.close();
     }
 
     fn post(&self, message: Message<S>) -> bool {

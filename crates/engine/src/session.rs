@@ -11,6 +11,7 @@ use xferd_wire::Frame;
 
 use crate::budget::CROWDED_BYTES;
 use crate::disk::DiskOutcome;
+use crate::reach::Reachable;
 use crate::work::{Put, Work};
 
 /// One connection's protocol, as a state machine that does no I/O.
@@ -37,6 +38,10 @@ pub trait Session: Send + 'static {
     fn on_end(&mut self, effects: &mut Effects<Self::Outcome>) {
         effects.abort();
     }
+
+    /// Can be reached by other threads from now on: keeps a [`Reach`](crate::Reach) if it wants to. Just before
+    /// [`Event::Connected`].
+    fn on_reachable(&mut self, _place: &Reachable<'_>) {}
 
     /// Learns what happened.
     fn on_event(&mut self, event: Event<Self::Outcome, Self::Command>, effects: &mut Effects<Self::Outcome>);
@@ -116,7 +121,8 @@ pub enum Event<O, C> {
     Drained,
     /// Something to do, given to an idle session.
     Command(C),
-    /// Something that sessions share with other threads has changed: look.
+    /// Something that it shares with other threads has changed: look. By [`Reach::nudge`](crate::Reach::nudge), or by
+    /// [`Mailbox::nudge`](crate::Mailbox::nudge) together with all others.
     Nudged,
     /// The process is about to stop: finish what is under way, take up nothing new.
     Draining,

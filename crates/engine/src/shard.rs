@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use xferd_os::net::{Address, Listener, Peer, Socket};
 use xferd_os::{clock, scaled};
-use xferd_reactor::{Carried, Done, Driver, LISTENERS_MAX, ListenerRef, Op, TimerId, Timers, Wait};
+use xferd_reactor::{Carried, Done, Driver, LISTENERS_MAX, ListenerRef, Op, SockRef, TimerId, Timers, Wait};
 
 use crate::budget::Budget;
 use crate::conn::Conn;
@@ -39,8 +39,8 @@ const DELAYED_COMMANDS_MAX: usize = 4096;
 const FEW_CONNECTIONS_MAX: usize = 64;
 const MANY_RECEIVE_BYTES: usize = scaled(16 << 10) as usize;
 
-/// What becomes of an accepted connection.
-pub type OnAccept = Box<dyn FnMut(Socket, Peer) + Send>;
+/// What becomes of a connection that the listener with this index has accepted.
+pub type OnAccept = Box<dyn FnMut(usize, Socket, Peer) + Send>;
 
 /// How much a shard has to do, for placing new connections.
 #[derive(Debug, Default)]
@@ -237,6 +237,11 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
                 }
             }
         }
+        // Those who are called meanwhile have rung for the next turn.
+        let called: Vec<ConnKey> = std::iter::from_fn(|| self.mailbox.calls().take()).collect();
+        for key in called {
+            self.with(key, |conn| conn.tell(Event::Nudged));
+        }
         if self.mailbox.take_nudge() {
             self.for_each(|conn| conn.tell(Event::Nudged));
             let alarms = &mut self.alarms;
@@ -265,7 +270,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         match self.flights.driver.register(socket) {
             Ok(sock) => {
                 let key = self.insert(session, now);
-                self.with(key, |conn| conn.connected(sock, now));
+                self.connected(key, sock, now);
                 if self.draining {
                     self.with(key, |conn| conn.tell(Event::Draining));
                 }
@@ -275,6 +280,11 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
                 self.load.remove_connection();
             }
         }
+    }
+
+    fn connected(&mut self, key: ConnKey, sock: SockRef, now: Instant) {
+        let calls = self.mailbox.calls().clone();
+        self.with(key, |conn| conn.connected(sock, &calls, now));
     }
 
     fn dispatch(&mut self, command: S::Command, address: Address, fresh: S, now: Instant) {
@@ -386,7 +396,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         now: Instant,
     ) {
         match (result, carried) {
-            (Ok(_), Carried::Sock(sock)) => self.with(key, |conn| conn.connected(sock, now)),
+            (Ok(_), Carried::Sock(sock)) => self.connected(key, sock, now),
             (Err(error), _) => self.with(key, |conn| conn.connect_failed(error)),
             (Ok(_), _) => {}
         }
@@ -399,13 +409,11 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         carried: Carried<Batch<S::Outcome>>,
         now: Instant,
     ) {
-        if !self.listeners.contains(&listener) {
-            return;
-        }
+        let Some(index) = self.listeners.iter().position(|known| *known == listener) else { return };
         match (result, carried) {
             (Ok(_), Carried::Socket(socket, peer)) => {
                 if let Some(on_accept) = &mut self.on_accept {
-                    on_accept(socket, peer);
+                    on_accept(index, socket, peer);
                 }
                 self.submit_accept(listener);
             }

@@ -195,7 +195,7 @@ impl Server {
         let placement = Placement { places, shared: shared.clone(), connections_max: config.connections_max };
         if let Some(first) = shards.first_mut() {
             first
-                .accept(listeners, Box::new(move |socket, peer| placement.place(socket, peer)))
+                .accept(listeners, Box::new(move |_, socket, peer| placement.place(socket, peer)))
                 .map_err(|error| start_failed(&error))?;
         }
         let server = Self { addresses, chosen, shared, mailboxes, running: Arc::default() };

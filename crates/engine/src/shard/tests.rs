@@ -9,6 +9,7 @@ use xferd_reactor::{BufferLimits, Limits, MioDriver, WorkerPool};
 use super::*;
 use crate::budget::{Budget, CROWDED_BYTES, CROWDED_KEPT_BYTES};
 use crate::mailbox::MAILBOX_MESSAGES_MAX;
+use crate::reach::{Reach, Reachable};
 use crate::session::Effects;
 
 /// How long a test waits for what must happen. Only a broken shard is this late.
@@ -23,6 +24,8 @@ struct Toy {
     file: Arc<File>,
     working: bool,
     ends: mpsc::Sender<String>,
+    /// Who wants to reach it.
+    reaches: Option<mpsc::Sender<Reach>>,
 }
 
 impl Session for Toy {
@@ -63,6 +66,12 @@ impl Session for Toy {
         bytes.len()
     }
 
+    fn on_reachable(&mut self, place: &Reachable<'_>) {
+        if let Some(reaches) = &self.reaches {
+            reaches.send(place.reach()).unwrap();
+        }
+    }
+
     fn on_event(&mut self, event: Event<u8, ()>, effects: &mut Effects<u8>) {
         match event {
             Event::Worked { outcome, .. } => {
@@ -72,6 +81,7 @@ impl Session for Toy {
             Event::Received { result, .. } => {
                 effects.send_encoded(|out| out.push(if result.is_ok() { b'R' } else { b'!' }))
             }
+            Event::Nudged => effects.send_encoded(|out| out.push(b'n')),
             Event::Draining => effects.close(),
             Event::Command(()) => effects.send_encoded(|out| out.extend_from_slice(b"wd")),
             Event::Closed(end) => drop(self.ends.send(format!("{end:?}"))),
@@ -89,6 +99,10 @@ impl Session for Toy {
 
     fn patience(&self) -> Duration {
         PATIENCE * 10
+    }
+
+    fn rest(&mut self) -> bool {
+        true
     }
 }
 
@@ -115,8 +129,8 @@ impl Rig {
         let file = Arc::new(tempfile::tempfile().unwrap());
         let adopt = {
             let (mailbox, file) = (mailbox.clone(), file.clone());
-            move |socket, _| {
-                let toy = Toy { file: file.clone(), working: false, ends: sender.clone() };
+            move |_, socket, _| {
+                let toy = Toy { file: file.clone(), working: false, ends: sender.clone(), reaches: None };
                 assert!(mailbox.adopt(socket, toy));
             }
         };
@@ -346,7 +360,7 @@ fn all_connections_end_when_the_shard_drains_or_stops() {
         std::thread::yield_now();
     }
     let (ends, _) = mpsc::channel();
-    let fresh = Toy { file: rig.file.clone(), working: false, ends };
+    let fresh = Toy { file: rig.file.clone(), working: false, ends, reaches: None };
     assert!(!rig.mailbox.dispatch((), rig.address.into(), fresh), "nobody would ever see it");
 }
 
@@ -356,7 +370,7 @@ fn a_command_that_finds_no_connection_free_waits_for_one_to_end() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let (sender, ends) = mpsc::channel();
     for _ in 0..3 {
-        let fresh = Toy { file: rig.file.clone(), working: false, ends: sender.clone() };
+        let fresh = Toy { file: rig.file.clone(), working: false, ends: sender.clone(), reaches: None };
         assert!(rig.mailbox.dispatch((), listener.local_addr().unwrap().into(), fresh));
     }
     // Two are the most at a time.
@@ -375,7 +389,7 @@ fn a_connection_that_is_refused_says_so() {
     let rig = Rig::new(0, BufferLimits::default());
     let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let (sender, ends) = mpsc::channel();
-    let fresh = Toy { file: rig.file.clone(), working: false, ends: sender };
+    let fresh = Toy { file: rig.file.clone(), working: false, ends: sender, reaches: None };
     assert!(rig.mailbox.dispatch((), nobody.into(), fresh));
     assert!(ends.recv_timeout(PATIENCE).unwrap().contains("ConnectionRefused"));
 }
@@ -387,7 +401,7 @@ fn a_mailbox_takes_as_many_messages_as_its_limit_says_and_no_more() {
     let (ends, _) = mpsc::channel();
     let file = Arc::new(tempfile::tempfile().unwrap());
     let post = || {
-        let fresh = Toy { file: file.clone(), working: false, ends: ends.clone() };
+        let fresh = Toy { file: file.clone(), working: false, ends: ends.clone(), reaches: None };
         shard.mailbox().dispatch((), anywhere(), fresh)
     };
     assert!((0..MAILBOX_MESSAGES_MAX).all(|_| post()));
@@ -399,7 +413,7 @@ fn a_command_that_is_to_wait_is_carried_out_after_those_that_are_not() {
     let rig = Rig::new(0, BufferLimits::default());
     let (sender, _ends) = mpsc::channel();
     let [later, now] = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    let fresh = || Toy { file: rig.file.clone(), working: false, ends: sender.clone() };
+    let fresh = || Toy { file: rig.file.clone(), working: false, ends: sender.clone(), reaches: None };
     let delay = Duration::from_millis(50);
     assert!(rig.mailbox.dispatch_after(delay, (), later.local_addr().unwrap().into(), fresh()));
     assert!(rig.mailbox.dispatch((), now.local_addr().unwrap().into(), fresh()));
@@ -415,7 +429,7 @@ fn as_many_commands_as_the_limit_wait_for_their_time_and_none_when_the_shard_dra
     let file = Arc::new(tempfile::tempfile().unwrap());
     let mailbox = shard.mailbox();
     let post = || {
-        let fresh = Toy { file: file.clone(), working: false, ends: ends.clone() };
+        let fresh = Toy { file: file.clone(), working: false, ends: ends.clone(), reaches: None };
         assert!(mailbox.dispatch_after(PATIENCE, (), anywhere(), fresh));
     };
     (0..DELAYED_COMMANDS_MAX).for_each(|_| post());
@@ -428,4 +442,126 @@ fn as_many_commands_as_the_limit_wait_for_their_time_and_none_when_the_shard_dra
     mailbox.drain();
     shard.read_mail();
     assert!(shard.delayed.is_empty() && shard.alarms.next_deadline().is_none());
+}
+
+/// A shard of three connections at most that is stepped by its test, and reached.
+struct Stepped {
+    shard: Shard<Toy, MioDriver<Batch<u8>>>,
+    addresses: Vec<SocketAddr>,
+    reaches: mpsc::Receiver<Reach>,
+    /// The listeners that connections came from.
+    accepted: mpsc::Receiver<usize>,
+    _ends: mpsc::Receiver<String>,
+}
+
+impl Stepped {
+    fn new(listeners: usize) -> Self {
+        let driver = MioDriver::new(Limits::default(), None).unwrap();
+        let mut shard = Shard::new(driver, 3, Budget::default());
+        let listeners: Vec<Listener> = (0..listeners)
+            .map(|_| Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap())
+            .collect();
+        let addresses = listeners.iter().map(|it| it.local_addr().unwrap().internet().unwrap()).collect();
+        let (reaches_sender, reaches) = mpsc::channel();
+        let (accepted_sender, accepted) = mpsc::channel();
+        let (ends_sender, ends) = mpsc::channel();
+        let mailbox = shard.mailbox();
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let adopt = move |index, socket, _| {
+            accepted_sender.send(index).unwrap();
+            let (file, ends, reaches) = (file.clone(), ends_sender.clone(), Some(reaches_sender.clone()));
+            assert!(mailbox.adopt(socket, Toy { file, working: false, ends, reaches }));
+        };
+        shard.accept(listeners, Box::new(adopt)).unwrap();
+        Self { shard, addresses, reaches, accepted, _ends: ends }
+    }
+
+    fn connect(&mut self, listener: usize) -> (TcpStream, Reach) {
+        let peer = TcpStream::connect(self.addresses[listener]).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        (peer, self.step_until(|it| it.reaches.try_recv().ok()))
+    }
+
+    fn step_until<T>(&mut self, mut found: impl FnMut(&mut Self) -> Option<T>) -> T {
+        // An alarm ends the wait for what the kernel tells nobody.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = found(self) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "it never came");
+            assert!(self.shard.step().unwrap());
+        }
+    }
+
+    fn hear(&mut self, peer: &mut TcpStream) -> Vec<u8> {
+        let mut heard = [0; 64];
+        let bytes = self.step_until(|_| peer.read(&mut heard).ok());
+        heard[..bytes].to_vec()
+    }
+}
+
+#[test]
+fn whoever_takes_a_connection_learns_which_listener_it_came_from() {
+    let mut stepped = Stepped::new(3);
+    for listener in [1, 0, 2] {
+        let _connection = stepped.connect(listener);
+        assert_eq!(stepped.accepted.try_recv().unwrap(), listener);
+    }
+}
+
+#[test]
+fn a_session_that_is_nudged_many_times_is_told_once_and_the_others_are_not() {
+    let mut stepped = Stepped::new(1);
+    let [(mut nudged, reach), (mut other, _)] = [stepped.connect(0), stepped.connect(0)];
+    for _ in 0..2 {
+        (0..100).for_each(|_| reach.clone().nudge());
+        assert_eq!(stepped.hear(&mut nudged), b"n");
+    }
+    // What was said before a question comes before its answer.
+    for peer in [&mut nudged, &mut other] {
+        peer.write_all(b"1").unwrap();
+        assert_eq!(stepped.hear(peer), b"1");
+    }
+}
+
+#[test]
+fn a_session_is_reached_from_other_threads_while_its_shard_waits() {
+    let rig = Rig::new(0, BufferLimits::default());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let ((ends, _ends), (sender, reaches)) = (mpsc::channel(), mpsc::channel());
+    let fresh = Toy { file: rig.file.clone(), working: false, ends, reaches: Some(sender) };
+    assert!(rig.mailbox.dispatch((), listener.local_addr().unwrap().into(), fresh));
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(read(&mut peer, 2), b"wd");
+    let reach = reaches.recv_timeout(PATIENCE).unwrap();
+    for _ in 0..100 {
+        reach.nudge();
+        assert_eq!(read(&mut peer, 1), b"n");
+    }
+}
+
+#[test]
+fn a_session_that_rests_is_reached() {
+    let mut stepped = Stepped::new(1);
+    let (mut peer, reach) = stepped.connect(0);
+    stepped.step_until(|it| it.shard.conns.iter().all(|(_, (_, conn))| !conn.is_watched).then_some(()));
+    reach.nudge();
+    assert_eq!(stepped.hear(&mut peer), b"n");
+}
+
+#[test]
+fn whoever_has_the_place_of_a_connection_that_is_gone_is_not_told_in_its_stead() {
+    let mut stepped = Stepped::new(1);
+    let (peer, gone) = stepped.connect(0);
+    drop(peer);
+    stepped.step_until(|it| it.shard.conns.is_empty().then_some(()));
+    let (mut next, _) = stepped.connect(0);
+    gone.nudge();
+    next.write_all(b"1").unwrap();
+    assert_eq!(stepped.hear(&mut next), b"1");
+    stepped.shard.finish();
+    gone.nudge();
+    assert!(stepped.shard.mailbox.calls().take().is_none(), "nobody would ever see it");
 }
