@@ -122,7 +122,8 @@ fn what_is_no_socket_is_never_removed() {
     let folder = folder();
     let deserted = folder.path().join("deserted");
     desert(&deserted);
-    let make: [(&str, &dyn Fn(&Path)); 4] = [
+    type Make<'a> = &'a dyn Fn(&Path);
+    let make: [(&str, Make<'_>); 4] = [
         ("file", &|path| fs::write(path, b"mine").unwrap()),
         ("folder", &|path| fs::create_dir(path).unwrap()),
         ("link", &|path| std::os::unix::fs::symlink(&deserted, path).unwrap()),
