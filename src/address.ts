@@ -62,7 +62,22 @@ export class Address {
     }
   }
 
+  /**
+   * Where the server is that `text` names, for the addon: an IP address and a port, or, of `xfer+unix:///PATH`, the socket
+   * with all that follows.
+   *
+   * @throws {XferdError} as {@link parse} and {@link resolve}
+   */
+  static async ofServer(text: string): Promise<string> {
+    return isSocket(text) ? text : (await Address.parse(text).resolve()).server
+  }
+
   toString(): string {
     return `${this.server}/${this.path}`
   }
+}
+
+/** Whether a server is named by the path of a Unix socket. */
+export function isSocket(text: string): boolean {
+  return text.startsWith('xfer+unix://')
 }

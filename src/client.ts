@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream'
 import type { ReadableStream, WritableStream } from 'node:stream/web'
-import { Address } from './address.js'
+import { Address, isSocket } from './address.js'
 import { Completions } from './completions.js'
 import { type Entry, entryFrom } from './entry.js'
 import { errorFrom, XferdError } from './error.js'
@@ -63,12 +63,12 @@ export interface PushOptions extends TransferOptions {
 export type PullOptions = TransferOptions
 
 /**
- * Connects to the server at `address`, `xfer://HOST[:PORT]`.
+ * Connects to the server at `address`, `xfer://HOST[:PORT]` or, on this machine, `xfer+unix:///PATH`.
  *
  * @throws {XferdError} `CONNECTION_REFUSED`, `NOT_FOUND` for a host without an address, `TIMEOUT`, `VERSION`, `INVALID_ARGUMENT`, `ABORTED` …
  */
 export async function connect(address: string, { signal, ...options }: ConnectOptions = {}): Promise<Client> {
-  const { server } = await Address.parse(address).resolve()
+  const server = await Address.ofServer(address)
   const calls = new Completions()
   const { client, backend, error } = native().openClient(server, options, calls.wake)
   if (!(client && backend))
@@ -81,7 +81,7 @@ export async function connect(address: string, { signal, ...options }: ConnectOp
     calls.close()
     throw error
   }
-  return new Client(Address.parse(address).server, client, backend, calls)
+  return new Client(isSocket(address) ? address : Address.parse(address).server, client, backend, calls)
 }
 
 /**
@@ -91,7 +91,7 @@ export async function connect(address: string, { signal, ...options }: ConnectOp
  * under way.
  */
 export class Client implements AsyncDisposable {
-  /** The server: `xfer://HOST:PORT`. */
+  /** The server: `xfer://HOST:PORT`, or `xfer+unix:///PATH`. */
   readonly address: string
   /** What waits for its sockets; with `auto`, the `reason` says why that is not io_uring. */
   readonly backend: Readonly<RawBackend>

@@ -15,7 +15,13 @@ import {
 export interface ServeOptions {
   /** The directory to serve. Nothing outside of it is ever read or changed. */
   root: string
-  /** `xfer://HOST[:PORT]`; port 0 takes a free one. `['xfer://127.0.0.1:7400']` unless given. */
+  /**
+   * `xfer://HOST[:PORT]`; port 0 takes a free one. `['xfer://127.0.0.1:7400']` unless given.
+   *
+   * `xfer+unix:///PATH` is a Unix socket, which is a file: one that a server has left behind is replaced, and it is removed when
+   * this one is closed. Only the user who serves may connect, unless `?mode=0660&user=UID&group=GID` after it, or some of
+   * that, says otherwise.
+   */
   listen?: string[]
   /** Threads that move bytes. */
   ioThreads?: number
@@ -59,9 +65,7 @@ export async function serve({
   listen = [`xfer://127.0.0.1:${DEFAULT_PORT}`],
   ...options
 }: ServeOptions): Promise<Server> {
-  const addresses = await Promise.all(
-    listen.map(async (text) => (await Address.parse(text).resolve()).server),
-  )
+  const addresses = await Promise.all(listen.map(Address.ofServer))
   const calls = new Completions()
   const { server, error } = native().startServer({ ...options, listen: addresses }, calls.wake)
   if (!server) throw error ? errorFrom(error) : new XferdError('INTERNAL', 'the addon started no server')
@@ -71,7 +75,7 @@ export async function serve({
 
 /** A running server. It keeps the process alive until it is closed or {@link unref} is called. */
 export class Server implements AsyncDisposable {
-  /** Where it listens, as `xfer://HOST:PORT` with the real port. */
+  /** Where it listens, as `xfer://HOST:PORT` with the real port, or `xfer+unix:///PATH`. */
   readonly addresses: readonly [string, ...string[]]
   /** What waits for its sockets; with `auto`, the `reason` says why that is not io_uring. */
   readonly backend: Readonly<RawBackend>

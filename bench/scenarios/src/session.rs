@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
-use xferd_server::{Config, Server};
+use xferd_server::{Config, Listen, Server};
 use xferd_store::Hasher;
 use xferd_wire::{Decoder, DigestAlgorithm, Frame, Framed, Hello, Item, RemotePath, encode};
 
@@ -42,13 +42,17 @@ pub(crate) fn put(times: u32, folder: &Path) -> Outcome {
 
 /// The address of a server that [`start`] has started.
 pub(crate) fn listens_at(server: &Server) -> Result<SocketAddr, &'static str> {
-    server.addresses().first().and_then(|address| address.internet()).ok_or("the server listens nowhere")
+    server
+        .listening()
+        .first()
+        .and_then(|listen| listen.address.internet())
+        .ok_or("the server listens nowhere")
 }
 
 /// A server of `folder` whose work is done by one thread, so that little depends on scheduling.
 pub(crate) fn start(folder: &Path) -> Result<Server, xferd_engine::Failure> {
     let mut config = Config::new(folder);
-    config.listen = vec![([127, 0, 0, 1], 0).into()];
+    config.listen = vec![Listen::transfer(([127, 0, 0, 1], 0))];
     config.io_threads = 1;
     config.workers = 0;
     Server::start(config)

@@ -3,19 +3,18 @@
 use std::path::PathBuf;
 use std::thread;
 
-use xferd_server::{Config, Server};
+use xferd_server::{Config, Listen, Server};
 
 use crate::Outcome;
 use crate::flags::Flags;
 
 pub(crate) fn run(flags: &Flags) -> Outcome {
     let mut config = Config::new(flags.required::<PathBuf>("root")?);
-    config.listen = vec![([127, 0, 0, 1], 0).into()];
+    config.listen = vec![Listen::transfer(([127, 0, 0, 1], 0))];
     config.io_threads = flags.get("io-threads", config.io_threads)?;
     config.workers = flags.get("workers", config.workers)?;
     let server = Server::start(config)?;
-    let addresses: Vec<_> =
-        server.addresses().iter().map(|address| format!("\"{}\"", address.url("xfer"))).collect();
+    let addresses: Vec<_> = server.listening().iter().map(|listen| format!("\"{listen}\"")).collect();
     println!(
         "{{\"event\":\"listening\",\"addresses\":[{}],\"pid\":{}}}",
         addresses.join(","),

@@ -307,6 +307,11 @@ impl ClientSession {
                 ErrorCode::ConnectionRefused,
                 format!("cannot reach {address}: connection refused. Is `xferd serve` running there?"),
             ),
+            // A socket's file: a server takes its own with it.
+            End::Broken(error) if error.kind() == io::ErrorKind::NotFound => Failure::new(
+                ErrorCode::ConnectionRefused,
+                format!("cannot reach {address}: there is no such socket. Is `xferd serve` running there?"),
+            ),
             End::Broken(error) if was == Phase::Hello => {
                 Failure::io(&format!("cannot reach {address}"), &error)
             }

@@ -113,7 +113,8 @@ fn a_read_only_server_has_nothing_against_a_push_of_what_it_has() {
     let tree = pair.tree();
     pair.push(push_of(&tree, Compare::Times)).unwrap();
     let server = Server::start(Config { read_only: true, ..config(pair.root.path()) }).unwrap();
-    let client = Client::open(server.addresses()[0].clone(), xferd_client::Config::default()).unwrap();
+    let client =
+        Client::open(server.listening()[0].address.clone(), xferd_client::Config::default()).unwrap();
     let receipt = push(&client, push_of(&tree, Compare::Times)).unwrap();
     assert_eq!(counts(&receipt), (0, 0, 0, TREE_FILES));
 }

@@ -151,7 +151,7 @@ impl Rig {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let server = Server::start(config(root.path())).unwrap();
-        let relay = Relay::to(server.addresses()[0].internet().unwrap());
+        let relay = Relay::to(server.listening()[0].address.internet().unwrap());
         Self { server, relay, root, local: tempfile::tempdir().unwrap() }
     }
 
@@ -311,7 +311,7 @@ fn a_later_push_to_a_later_server_sends_only_what_an_earlier_one_did_not() {
     let Rig { server, root, local, .. } = rig;
     drop(server);
     let server = Server::start(config(root.path())).unwrap();
-    let relay = Relay::to(server.addresses()[0].internet().unwrap());
+    let relay = Relay::to(server.listening()[0].address.internet().unwrap());
     let rig = Rig { server, relay, root, local };
     let receipt = push(&rig.client(), push_of(&source, 2, true)).unwrap();
     rig.has(&source, "file");

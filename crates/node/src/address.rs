@@ -1,29 +1,104 @@
-//! Where a server is: `xfer://HOST[:PORT]` as a socket address.
+//! Where a server is, as a URL: `xfer://HOST[:PORT]`, `xfer+unix:///PATH`.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use xferd_engine::Failure;
-use xferd_server::DEFAULT_PORT;
+use xferd_os::net::{Access, Address};
+use xferd_server::{DEFAULT_PORT, Listen, Protocol};
 use xferd_wire::ErrorCode;
 
-/// Takes an address apart whose host is an IP address or `localhost`; TypeScript has resolved all other names.
+/// Takes an address apart that is the absolute path of a Unix socket, or whose host is an IP address or `localhost`;
+/// TypeScript has resolved all other names.
 ///
 /// # Errors
 /// INVALID_ARGUMENT for anything else.
-pub(crate) fn parse(text: &str) -> Result<SocketAddr, Failure> {
-    let place = text.strip_prefix("xfer://").map(|place| place.strip_suffix('/').unwrap_or(place));
-    let place = place.map(|place| match place.strip_prefix("localhost") {
+pub(crate) fn parse(text: &str) -> Result<Address, Failure> {
+    let (_, address, question) = take_apart(text)?;
+    match question {
+        None => Ok(address),
+        Some(_) => {
+            Err(wrong(format!("{text:?}: ?mode, &user and &group are for who listens; leave them out")))
+        }
+    }
+}
+
+/// Takes an address to listen on apart. That of a Unix socket may say who may connect: `?mode=0660&user=1000&group=100`.
+///
+/// # Errors
+/// As those of [`parse`].
+pub(crate) fn parse_listen(text: &str) -> Result<Listen, Failure> {
+    let (protocol, address, question) = take_apart(text)?;
+    let access = question.map_or_else(|| Ok(Access::default()), |question| parse_access(text, question))?;
+    Ok(Listen { protocol, address, access })
+}
+
+/// What is spoken, where, and what follows a question mark. That is a Unix socket's alone.
+fn take_apart(text: &str) -> Result<(Protocol, Address, Option<&str>), Failure> {
+    let found = Protocol::ALL.into_iter().find_map(|protocol| {
+        let rest = text.strip_prefix(protocol.scheme())?;
+        if let Some(place) = rest.strip_prefix("://") {
+            return Some((protocol, internet(place)?.into(), None));
+        }
+        let (path, question) = match rest.strip_prefix("+unix://")?.split_once('?') {
+            Some((path, question)) => (path, Some(question)),
+            None => (rest.strip_prefix("+unix://")?, None),
+        };
+        let is_file = path.starts_with('/') && !path.ends_with('/');
+        is_file.then(|| (protocol, Path::new(path).into(), question))
+    });
+    found.ok_or_else(|| {
+        wrong(format!(
+            "{text:?} is not where a server can be: write xfer://HOST:PORT with an IP address or localhost, or \
+             xfer+unix:///PATH with the absolute path of a socket"
+        ))
+    })
+}
+
+fn internet(place: &str) -> Option<SocketAddr> {
+    let place = place.strip_suffix('/').unwrap_or(place);
+    let place = match place.strip_prefix("localhost") {
         Some(port) if port.is_empty() || port.starts_with(':') => format!("127.0.0.1{port}"),
         _ => place.to_owned(),
-    });
-    let address =
-        place.and_then(|place| place.parse().or_else(|_| format!("{place}:{DEFAULT_PORT}").parse()).ok());
-    address.ok_or_else(|| {
-        let message = format!(
-            "{text:?} is not where a server can be: write xfer://HOST:PORT with an IP address or localhost"
-        );
-        Failure::new(ErrorCode::InvalidArgument, message)
-    })
+    };
+    place.parse().or_else(|_| format!("{place}:{DEFAULT_PORT}").parse()).ok()
+}
+
+fn parse_access(text: &str, question: &str) -> Result<Access, Failure> {
+    let mut access = Access::default();
+    for option in question.split('&') {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+        let id = || {
+            // The last number means "nobody in particular" to chown(2).
+            let id = value.parse().ok().filter(|&id| is_number && id != u32::MAX);
+            id.ok_or_else(|| {
+                wrong(format!("{text:?}: {name} is {value:?}; give its number, as `id` prints it"))
+            })
+        };
+        match name {
+            "mode" => {
+                let mode = u32::from_str_radix(value, 8).ok().filter(|&mode| is_number && mode <= 0o777);
+                access.mode = mode.ok_or_else(|| {
+                    wrong(format!(
+                        "{text:?}: mode is {value:?}; give an octal number up to 0777, as of chmod"
+                    ))
+                })?;
+            }
+            "user" => access.user = Some(id()?),
+            "group" => access.group = Some(id()?),
+            _ => {
+                return Err(wrong(format!(
+                    "{text:?}: {name:?} is no option of a socket; there are mode, user and group"
+                )));
+            }
+        }
+    }
+    Ok(access)
+}
+
+fn wrong(message: String) -> Failure {
+    Failure::new(ErrorCode::InvalidArgument, message)
 }
 
 #[cfg(test)]
@@ -61,10 +136,62 @@ mod tests {
             "xfer://localhosts",
             "xfer://example.org:7400",
             "xfer://1.2.3",
+            "xfer://127.0.0.1:1?mode=7",
+            "xfer+unix://",
+            "xfer+unix://socket",
+            "xfer+unix:///",
+            "xfer+unix:///folder/",
+            "xfer+unix:/socket",
+            "unix:///socket",
         ] {
-            let failure = parse(text).unwrap_err();
-            assert_eq!(failure.code, ErrorCode::InvalidArgument);
-            assert!(failure.message.contains(&format!("{text:?}")), "{}", failure.message);
+            is_refused(text, parse(text));
+            is_refused(text, parse_listen(text));
+        }
+    }
+
+    fn is_refused<T: std::fmt::Debug>(text: &str, parsed: Result<T, Failure>) {
+        let failure = parsed.unwrap_err();
+        assert_eq!(failure.code, ErrorCode::InvalidArgument);
+        assert!(failure.message.contains(&format!("{text:?}")), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_socket_is_named_by_its_path_and_who_listens_says_who_may_connect() {
+        let path = Address::from(Path::new("/run/a b%20.sock"));
+        assert_eq!(parse("xfer+unix:///run/a b%20.sock").unwrap(), path);
+        let access = |question: &str| {
+            let listen = parse_listen(&format!("xfer+unix:///run/a b%20.sock{question}")).unwrap();
+            assert_eq!((listen.protocol, &listen.address), (Protocol::Transfer, &path));
+            assert_eq!(listen.to_string(), "xfer+unix:///run/a b%20.sock");
+            listen.access
+        };
+        assert_eq!(access(""), Access::default());
+        assert_eq!(access("?mode=0660"), Access { mode: 0o660, ..Access::default() });
+        let all = Access { mode: 0o777, user: Some(0), group: Some(u32::MAX - 1) };
+        assert_eq!(access("?group=4294967294&mode=777&user=0"), all);
+    }
+
+    #[test]
+    fn access_that_makes_no_sense_is_refused_and_named() {
+        for question in [
+            "",
+            "mode",
+            "mode=",
+            "mode=1000",
+            "mode=8",
+            "mode=+7",
+            "mode=rw",
+            "user=",
+            "user=root",
+            "user=-1",
+            "group=4294967295",
+            "group=4294967296",
+            "mode=7&",
+            "access=7",
+        ] {
+            let text = format!("xfer+unix:///s?{question}");
+            is_refused(&text, parse_listen(&text));
+            is_refused(&text, parse(&text));
         }
     }
 }

@@ -34,7 +34,11 @@ impl TryFrom<RawServerOptions> for Config {
     fn try_from(options: RawServerOptions) -> Result<Self, Failure> {
         let config = Config::new(options.root);
         Ok(Config {
-            listen: options.listen.iter().map(|text| address::parse(text)).collect::<Result<_, _>>()?,
+            listen: options
+                .listen
+                .iter()
+                .map(|text| address::parse_listen(text))
+                .collect::<Result<_, _>>()?,
             io_threads: options.io_threads.map_or(config.io_threads, |threads| threads as usize),
             workers: options.workers.map_or(config.workers, |threads| threads as usize),
             backend: options.backend.as_deref().map_or(Ok(config.backend), backend)?,

@@ -47,7 +47,7 @@ impl NativeServer {
     /// Where it listens.
     #[napi]
     pub fn addresses(&self) -> Vec<String> {
-        self.server.addresses().iter().map(|address| address.url("xfer")).collect()
+        self.server.listening().iter().map(ToString::to_string).collect()
     }
 
     /// What waits for its sockets.

@@ -46,6 +46,12 @@ impl From<SocketAddr> for Address {
     }
 }
 
+impl From<([u8; 4], u16)> for Address {
+    fn from(address: ([u8; 4], u16)) -> Self {
+        Self::Internet(address.into())
+    }
+}
+
 impl From<&Path> for Address {
     fn from(path: &Path) -> Self {
         Self::Unix(path.into())

@@ -4,20 +4,26 @@
 //! use xferd_server::{Config, Server};
 //!
 //! let server = Server::start(Config::new("./inbox"))?;
-//! println!("{:?}", server.addresses());
+//! println!("{:?}", server.listening());
 //! server.drain(std::time::Duration::from_secs(10));
 //! # Ok::<(), xferd_engine::Failure>(())
 //! ```
 #![forbid(unsafe_code)]
 
+mod connection;
+mod listen;
 mod log;
 mod server;
 mod session;
 mod transfers;
 
+pub use connection::ServerOutcome;
+pub use listen::{Listen, Protocol};
 pub use log::{HAPPENINGS_MAX, Happening, HappeningKind, Stats};
 pub use server::{CONNECTIONS_MAX, Config, DEFAULT_PORT, Server};
 #[cfg(fuzzing)]
 pub use session::fuzzing;
-pub use session::{PUTS_ARRIVING_MAX, PUTS_COMMITTING_MAX, Patience, REQUESTS_WAITING_MAX, ServerSession};
+pub use session::{
+    PUTS_ARRIVING_MAX, PUTS_COMMITTING_MAX, Patience, REQUESTS_WAITING_MAX, ServerSession, TransferOutcome,
+};
 pub use transfers::{ATTACHED_MAX, TRANSFERS_MAX};

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use xferd_engine::{
     AnyShard, Budget, Failure, Load, Mailbox, Shard, check_threads, lock, shards, threads_default,
 };
-use xferd_os::net::{Address, Listener, Peer, Socket};
+use xferd_os::net::{Peer, Socket};
 use xferd_reactor::{Backend, Chosen, LISTENERS_MAX, Limits};
 use xferd_store::{Options, Store, WritePolicy};
 use xferd_wire::ErrorCode;
 
+use crate::connection::Connection;
+use crate::listen::{Listen, Protocol};
 use crate::log::{Happening, Log, Stats};
 use crate::session::{Patience, ServerSession, Shared};
 
@@ -33,8 +35,8 @@ const REFUSALS_MAX: usize = 1024;
 pub struct Config {
     /// The directory; nothing outside it is read or changed.
     pub root: PathBuf,
-    /// Addresses to listen on; port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen, for what.
+    pub listen: Vec<Listen>,
     /// Reactor threads, 1 to [`xferd_engine::THREADS_MAX`].
     pub io_threads: usize,
     /// Worker threads for file work, up to [`xferd_engine::THREADS_MAX`]; 0 does it on the reactors.
@@ -60,7 +62,7 @@ impl Config {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
-            listen: vec![(Ipv4Addr::LOCALHOST, DEFAULT_PORT).into()],
+            listen: vec![Listen::transfer(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)))],
             io_threads: threads_default(),
             workers: 0,
             backend: Backend::Auto,
@@ -82,8 +84,8 @@ impl Config {
         if self.connections_max == 0 {
             return wrong("a server of 0 connections serves nobody; give at least 1".into());
         }
-        match self.listen.iter().find(|address| !address.ip().is_loopback()) {
-            Some(address) if !self.insecure => wrong(format!(
+        match self.listen.iter().find(|listen| !listen.address.is_local()) {
+            Some(Listen { address, .. }) if !self.insecure => wrong(format!(
                 "{address} can be reached from other machines, and xferd neither encrypts nor asks who is there; \
                  listen on 127.0.0.1, or allow it with --insecure (insecure: true)"
             )),
@@ -94,10 +96,10 @@ impl Config {
 
 /// A running server. Dropping it stops it at once.
 pub struct Server {
-    addresses: Vec<Address>,
+    listening: Vec<Listen>,
     chosen: Chosen,
     shared: Arc<Shared>,
-    mailboxes: Vec<Mailbox<ServerSession>>,
+    mailboxes: Vec<Mailbox<Connection>>,
     running: Arc<Running>,
 }
 
@@ -151,7 +153,7 @@ impl Server {
     }
 
     /// All of a server but its threads.
-    fn assemble(config: Config) -> Result<(Self, Vec<AnyShard<ServerSession>>), Failure> {
+    fn assemble(config: Config) -> Result<(Self, Vec<AnyShard<Connection>>), Failure> {
         config.check()?;
         if let Err(error) = xferd_os::raise_descriptor_limit() {
             tracing::warn!(%error, "cannot raise the limit of open files");
@@ -162,12 +164,8 @@ impl Server {
             write_policy: config.write_policy,
         };
         let store = Arc::new(Store::open(&config.root, options)?);
-        let listeners =
-            config.listen.iter().map(|&address| listen(address)).collect::<Result<Vec<_>, _>>()?;
-        let addresses = listeners
-            .iter()
-            .map(|listener| listener.local_addr().map_err(|error| Failure::io("listening", &error)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let bound: Vec<_> = config.listen.iter().map(Listen::bind).collect::<Result<_, _>>()?;
+        let (listeners, listening): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
 
         let shared = Arc::new(Shared {
             store,
@@ -192,19 +190,27 @@ impl Server {
         )?;
         let mailboxes: Vec<_> = shards.iter().map(Shard::mailbox).collect();
         let places = shards.iter().map(|shard| (shard.load(), shard.mailbox())).collect();
-        let placement = Placement { places, shared: shared.clone(), connections_max: config.connections_max };
+        let placement = Placement {
+            protocols: listening.iter().map(|listen| listen.protocol).collect(),
+            places,
+            shared: shared.clone(),
+            connections_max: config.connections_max,
+        };
         if let Some(first) = shards.first_mut() {
             first
-                .accept(listeners, Box::new(move |_, socket, peer| placement.place(socket, peer)))
+                .accept(
+                    listeners,
+                    Box::new(move |listener, socket, peer| placement.place(listener, socket, peer)),
+                )
                 .map_err(|error| start_failed(&error))?;
         }
-        let server = Self { addresses, chosen, shared, mailboxes, running: Arc::default() };
+        let server = Self { listening, chosen, shared, mailboxes, running: Arc::default() };
         Ok((server, shards))
     }
 
-    /// Where it listens.
-    pub fn addresses(&self) -> &[Address] {
-        &self.addresses
+    /// Where it listens, for what.
+    pub fn listening(&self) -> &[Listen] {
+        &self.listening
     }
 
     /// What waits for its sockets.
@@ -300,22 +306,26 @@ impl Drop for Ended {
 
 /// Chooses a shard for each accepted connection.
 struct Placement {
-    places: Vec<(Arc<Load>, Mailbox<ServerSession>)>,
+    /// What is spoken where each listener is.
+    protocols: Vec<Protocol>,
+    places: Vec<(Arc<Load>, Mailbox<Connection>)>,
     shared: Arc<Shared>,
     connections_max: usize,
 }
 
 impl Placement {
     /// To the shard with the fewest bulk bytes under way, then the fewest connections.
-    fn place(&self, socket: Socket, peer: Peer) {
+    fn place(&self, listener: usize, socket: Socket, peer: Peer) {
+        let Some(protocol) = self.protocols.get(listener) else { return };
         let connections: usize = self.places.iter().map(|(load, _)| load.connections()).sum();
-        let session = if connections < self.connections_max {
-            ServerSession::new(self.shared.clone(), peer)
-        } else {
-            ServerSession::refusing(self.shared.clone(), peer)
+        let has_room = connections < self.connections_max;
+        let shared = self.shared.clone();
+        let connection = match protocol {
+            Protocol::Transfer if has_room => Connection::Transfer(ServerSession::new(shared, peer)),
+            Protocol::Transfer => Connection::Transfer(ServerSession::refusing(shared, peer)),
         };
         let freest = self.places.iter().min_by_key(|(load, _)| (load.bulk_bytes(), load.connections()));
-        let taken = freest.is_some_and(|(_, mailbox)| mailbox.adopt(socket, session));
+        let taken = freest.is_some_and(|(_, mailbox)| mailbox.adopt(socket, connection));
         if !taken {
             tracing::warn!(%peer, "connection closed: too many are waiting to be served");
         }
@@ -324,16 +334,6 @@ impl Placement {
 
 fn start_failed(error: &io::Error) -> Failure {
     Failure::io("cannot start the server's threads", error)
-}
-
-fn listen(address: SocketAddr) -> Result<Listener, Failure> {
-    Listener::bind(address).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => Failure::new(
-            ErrorCode::Io,
-            format!("{address} is in use; stop what listens there or choose another port with --port (0: any free one)"),
-        ),
-        _ => Failure::io(&format!("cannot listen on {address}"), &error),
-    })
 }
 
 /// Removes what an earlier process left behind.

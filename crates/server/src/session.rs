@@ -16,6 +16,7 @@ use xferd_wire::{
     Have, Hello, Item, List, Put, RemotePath, Sharing, TransferId, VERSION, choose_version,
 };
 
+use crate::connection::ServerOutcome;
 use crate::log::{HappeningKind, Log};
 use crate::transfers::{Attachment, Proven, Transfers};
 
@@ -174,7 +175,7 @@ enum Waiting {
 }
 
 /// What comes back from the work a session asks for.
-pub enum ServerOutcome {
+pub enum TransferOutcome {
     /// A step of a put or a get.
     Disk(DiskOutcome),
     /// A shared put became a transfer.
@@ -189,12 +190,6 @@ pub enum ServerOutcome {
     Hashed(Result<(FileDigest, Option<Digest>), StoreError>),
     /// A request about the tree was carried out; the entry if it asked for one.
     Done(Result<Option<Entry>, StoreError>),
-}
-
-impl From<DiskOutcome> for ServerOutcome {
-    fn from(outcome: DiskOutcome) -> Self {
-        Self::Disk(outcome)
-    }
 }
 
 type Fx = Effects<ServerOutcome>;
@@ -243,7 +238,9 @@ impl Session for ServerSession {
     fn on_event(&mut self, event: Event<ServerOutcome, Self::Command>, effects: &mut Fx) {
         match event {
             Event::Connected => self.shared.log.record(self.peer, HappeningKind::Accepted),
-            Event::Worked { key, outcome } => self.on_worked(key, outcome, effects),
+            Event::Worked { key, outcome } => match outcome {
+                ServerOutcome::Transfer(outcome) => self.on_worked(key, outcome, effects),
+            },
             Event::Received { key, hasher, result } => {
                 if let Some(attachment) = self.attached.get_mut(&key) {
                     let proven = attachment.on_received(hasher, result);
@@ -505,11 +502,13 @@ impl ServerSession {
             }
             Frame::Stat(path) => {
                 self.waiting.insert(request, Waiting::Question { path: path.clone() });
-                effects.work(request, move || ServerOutcome::Done(store.stat(&path).map(Some)));
+                effects.work(request, move || TransferOutcome::Done(store.stat(&path).map(Some)).into());
             }
             Frame::Checksum(Checksum { path, digest }) => {
                 self.waiting.insert(request, Waiting::Checksum { path: path.clone() });
-                effects.work(request, move || ServerOutcome::Hashed(open_digest(&store, &path, digest)));
+                effects.work(request, move || {
+                    TransferOutcome::Hashed(open_digest(&store, &path, digest)).into()
+                });
             }
             Frame::Remove(remove) => {
                 self.work_on(request, remove.path.clone(), effects, move || {
@@ -556,7 +555,7 @@ impl ServerSession {
         work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
     ) {
         self.waiting.insert(request, Waiting::Tree { path });
-        effects.work(request, move || ServerOutcome::Done(work().map(|()| None)));
+        effects.work(request, move || TransferOutcome::Done(work().map(|()| None)).into());
     }
 
     fn on_put(&mut self, request: u32, put: Put, effects: &mut Fx) {
@@ -569,7 +568,8 @@ impl ServerSession {
         if put.sharing != Sharing::Alone {
             let (store, transfers) = (self.shared.store.clone(), self.shared.transfers.clone());
             self.waiting.insert(request, Waiting::Attaching { path: put.path.clone() });
-            return effects.work(request, move || ServerOutcome::Attached(transfers.open(&store, put)));
+            return effects
+                .work(request, move || TransferOutcome::Attached(transfers.open(&store, put)).into());
         }
         let may_gather = !self.puts.values().any(|arriving| arriving.incoming.is_gathered());
         let small = put.size.filter(|&size| may_gather && size <= GATHERED_BYTES_MAX);
@@ -624,7 +624,7 @@ impl ServerSession {
     fn on_proven(&mut self, request: u32, proven: Result<Proven, Failure>, effects: &mut Fx) {
         match proven {
             Ok(proven) if proven.blocks() => {
-                effects.work(request, move || ServerOutcome::Recorded(proven.record()));
+                effects.work(request, move || TransferOutcome::Recorded(proven.record()).into());
             }
             Ok(proven) => self.on_recorded(request, proven.record(), effects),
             Err(failure) => self.refuse_if_failed(request, Err(failure), effects),
@@ -769,49 +769,50 @@ impl ServerSession {
             let small_bytes_max = room.as_ref().map_or(0, |_| READ_AT_ONCE_BYTES_MAX);
             let wanted = Wanted { start, end, digest, mapped: false, small_bytes_max };
             let opened = Opened::open(&store, &get.path, &wanted, &files);
-            ServerOutcome::Opened(opened.map(|opened| {
+            TransferOutcome::Opened(opened.map(|opened| {
                 let room = room.zip(opened.content.kept_bytes()).map(|(mut room, bytes)| {
                     room.set(bytes);
                     room
                 });
                 (opened, room)
             }))
+            .into()
         });
     }
 
-    fn on_worked(&mut self, request: u32, outcome: ServerOutcome, effects: &mut Fx) {
+    fn on_worked(&mut self, request: u32, outcome: TransferOutcome, effects: &mut Fx) {
         match outcome {
-            ServerOutcome::Disk(DiskOutcome::Staged(result)) => {
+            TransferOutcome::Disk(DiskOutcome::Staged(result)) => {
                 self.staging = None;
                 if let Some(Arriving { incoming, .. }) = self.puts.get_mut(&request) {
                     let staged = incoming.on_staged(result);
                     self.refuse_if_failed(request, staged, effects);
                 }
             }
-            ServerOutcome::Disk(DiskOutcome::Committed(result)) => {
+            TransferOutcome::Disk(DiskOutcome::Committed(result)) => {
                 self.on_committed(request, result, effects)
             }
-            ServerOutcome::Disk(DiskOutcome::Dropped) => {}
-            ServerOutcome::Disk(DiskOutcome::Hashed(result)) => {
+            TransferOutcome::Disk(DiskOutcome::Dropped) => {}
+            TransferOutcome::Disk(DiskOutcome::Hashed(result)) => {
                 let progress = match &mut self.sending {
                     Some((sending, outgoing)) if *sending == request => outgoing.on_hashed(result, effects),
                     _ => return,
                 };
                 self.on_progress(progress, effects);
             }
-            ServerOutcome::Disk(DiskOutcome::Verified(result)) => {
+            TransferOutcome::Disk(DiskOutcome::Verified(result)) => {
                 let progress = match &mut self.sending {
                     Some((sending, outgoing)) if *sending == request => outgoing.on_verified(result),
                     _ => return,
                 };
                 self.on_progress(progress, effects);
             }
-            ServerOutcome::Attached(result) => self.on_attached(request, result, effects),
-            ServerOutcome::Recorded(result) => self.on_recorded(request, result, effects),
-            ServerOutcome::Opened(result) => self.on_opened(request, result, effects),
-            ServerOutcome::Listed(result) => self.on_listed(request, result, effects),
-            ServerOutcome::Hashed(result) => self.on_hashed(request, result, effects),
-            ServerOutcome::Done(result) => {
+            TransferOutcome::Attached(result) => self.on_attached(request, result, effects),
+            TransferOutcome::Recorded(result) => self.on_recorded(request, result, effects),
+            TransferOutcome::Opened(result) => self.on_opened(request, result, effects),
+            TransferOutcome::Listed(result) => self.on_listed(request, result, effects),
+            TransferOutcome::Hashed(result) => self.on_hashed(request, result, effects),
+            TransferOutcome::Done(result) => {
                 let Some(waiting) = self.waiting.remove(&request) else { return };
                 match result {
                     Ok(Some(entry)) => effects.send(request, &Frame::Entry(entry)),
@@ -870,7 +871,9 @@ impl ServerSession {
         }
         let Some((request, file)) = self.unhashed.pop_front() else { return };
         self.hashing = Some(request);
-        effects.work(request, move || ServerOutcome::Hashed(file.advance().map(|digest| (file, digest))));
+        effects.work(request, move || {
+            TransferOutcome::Hashed(file.advance().map(|digest| (file, digest))).into()
+        });
     }
 
     fn on_committed(&mut self, request: u32, result: Result<(), StoreError>, effects: &mut Fx) {
@@ -1127,7 +1130,7 @@ fn list_on(
     effects.work(request, move || {
         let next = |mut listing: Listing| Ok((listing.next_batch(names_bytes_max)?, listing));
         let listed = open().and_then(next).map(|(batch, listing)| (listing, batch));
-        ServerOutcome::Listed(listed)
+        TransferOutcome::Listed(listed).into()
     });
 }
 

@@ -25,7 +25,7 @@ fn the_server_process() {
     let mut config = config(Path::new(&root));
     config.patience = Patience { request: Duration::from_secs(2), ..Patience::default() };
     let server = Server::start(config).unwrap();
-    println!("\nlistening {}", server.addresses()[0]);
+    println!("\nlistening {}", server.listening()[0].address);
     std::io::stdout().flush().unwrap();
     // Until whoever started it is gone.
     let _ = std::io::stdin().read(&mut [0]);

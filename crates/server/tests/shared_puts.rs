@@ -301,19 +301,19 @@ fn what_came_is_held_by_the_next_server_unless_the_source_is_another() {
     let whole = pattern(SIZE);
     let start = || xferd_server::Server::start(common::config(root.path())).unwrap();
     let server = start();
-    let mut peer = Peer::connect(server.addresses()[0].internet().unwrap());
+    let mut peer = Peer::connect(server.listening()[0].address.internet().unwrap());
     let id = open(&mut peer, "file", SIZE, Sharing::Resumable).transfer;
     deliver(&mut peer, id, &whole, 0, 100_000);
     drop(server);
 
     let server = start();
-    let mut peer = Peer::connect(server.addresses()[0].internet().unwrap());
+    let mut peer = Peer::connect(server.listening()[0].address.internet().unwrap());
     let opened = open(&mut peer, "file", SIZE, Sharing::Resumable);
     assert_eq!(ranges(&opened), [(0, 100_000)]);
     drop(server);
 
     let server = start();
-    let mut peer = Peer::connect(server.addresses()[0].internet().unwrap());
+    let mut peer = Peer::connect(server.listening()[0].address.internet().unwrap());
     let mut changed = put("file", SIZE, Sharing::Resumable);
     changed.identity.ctime_ns += 1;
     peer.send(1, &Frame::Put(changed));

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use xferd_client::{Job, Receipt};
 use xferd_engine::{EXTENT_BYTES, Failure, lock};
 use xferd_os::sim::{self, Crash, Defect, Dice, Faults, MILLION, MachineId, Node, ProcessId, once_in};
-use xferd_server::Config;
+use xferd_server::{Config, Listen};
 use xferd_wire::ErrorCode;
 
 use crate::bound::Bound;
@@ -465,7 +465,7 @@ impl Play {
         }
         sim::restore_power(self.server_machine);
         let config = Config {
-            listen: vec![SocketAddr::new(sim::address(self.server_machine), PORT)],
+            listen: vec![Listen::transfer(SocketAddr::new(sim::address(self.server_machine), PORT))],
             io_threads: self.dice.between(1, 2) as usize,
             durable: self.is_durable,
             insecure: true,

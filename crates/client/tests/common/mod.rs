@@ -10,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use xferd_client::{Client, Compare, Job, PullSpec, PushSpec, Receipt, Selection, Sources};
 use xferd_engine::Failure;
-use xferd_server::{Config, Server};
+use xferd_server::{Config, Listen, Server};
 use xferd_wire::{DigestAlgorithm, RemotePath};
 
 /// How long a test waits for the end of a transfer. Only a broken one takes as long.
@@ -39,12 +39,12 @@ impl Pair {
         )
     }
 
-    fn with(configure: impl FnOnce(&mut Config), client: xferd_client::Config) -> Self {
+    pub(crate) fn with(configure: impl FnOnce(&mut Config), client: xferd_client::Config) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut config = config(root.path());
         configure(&mut config);
         let server = Server::start(config).unwrap();
-        let client = Client::open(server.addresses()[0].clone(), client).unwrap();
+        let client = Client::open(server.listening()[0].address.clone(), client).unwrap();
         Self { server, client, root, local: tempfile::tempdir().unwrap() }
     }
 
@@ -59,7 +59,7 @@ impl Pair {
 
 /// A server of `root`, on a port of its own.
 pub(crate) fn config(root: &Path) -> Config {
-    Config { listen: vec!["127.0.0.1:0".parse().unwrap()], ..Config::new(root) }
+    Config { listen: vec![Listen::transfer(([127, 0, 0, 1], 0))], ..Config::new(root) }
 }
 
 /// A push or a pull on its way.

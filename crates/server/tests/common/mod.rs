@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use xferd_server::{Config, Server};
+use xferd_server::{Config, Listen, Server};
 use xferd_store::WritePolicy;
 use xferd_store::digest_of;
 use xferd_wire::{
@@ -42,7 +42,7 @@ impl Site {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.server.addresses()[0].internet().unwrap()
+        self.server.listening()[0].address.internet().unwrap()
     }
 
     pub(crate) fn peer(&self) -> Peer {
@@ -87,7 +87,7 @@ pub(crate) fn each_site(test: impl Fn(&Site)) {
 
 pub(crate) fn config(root: &Path) -> Config {
     let mut config = Config::new(root);
-    config.listen = vec![([127, 0, 0, 1], 0).into()];
+    config.listen = vec![Listen::transfer(([127, 0, 0, 1], 0))];
     // What it chooses by itself depends on what else this machine writes.
     config.write_policy = WritePolicy::Always(WritePath::Cached);
     config

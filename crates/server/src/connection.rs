@@ -1,0 +1,96 @@
+//! What shards run: a session of whatever is spoken on the connection.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use xferd_engine::{DiskOutcome, Effects, Event, Reachable, Session};
+
+use crate::session::{ServerSession, TransferOutcome};
+
+/// One connection, whatever it speaks. Each takes as much room as the largest session does.
+pub(crate) enum Connection {
+    Transfer(ServerSession),
+}
+
+/// What comes back from the work that a connection asks for.
+pub enum ServerOutcome {
+    /// A [`ServerSession`]'s.
+    Transfer(TransferOutcome),
+}
+
+impl From<TransferOutcome> for ServerOutcome {
+    fn from(outcome: TransferOutcome) -> Self {
+        Self::Transfer(outcome)
+    }
+}
+
+impl From<DiskOutcome> for ServerOutcome {
+    fn from(outcome: DiskOutcome) -> Self {
+        Self::Transfer(TransferOutcome::Disk(outcome))
+    }
+}
+
+impl Session for Connection {
+    type Outcome = ServerOutcome;
+    type Command = Infallible;
+
+    fn on_bytes(&mut self, bytes: &[u8], effects: &mut Effects<ServerOutcome>) -> usize {
+        match self {
+            Self::Transfer(session) => session.on_bytes(bytes, effects),
+        }
+    }
+
+    fn on_end(&mut self, effects: &mut Effects<ServerOutcome>) {
+        match self {
+            Self::Transfer(session) => session.on_end(effects),
+        }
+    }
+
+    fn on_reachable(&mut self, place: &Reachable<'_>) {
+        match self {
+            Self::Transfer(session) => session.on_reachable(place),
+        }
+    }
+
+    fn on_event(&mut self, event: Event<ServerOutcome, Infallible>, effects: &mut Effects<ServerOutcome>) {
+        match self {
+            Self::Transfer(session) => session.on_event(event, effects),
+        }
+    }
+
+    fn wants_bytes(&self) -> bool {
+        match self {
+            Self::Transfer(session) => session.wants_bytes(),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        match self {
+            Self::Transfer(session) => session.is_idle(),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Transfer(session) => session.patience(),
+        }
+    }
+
+    fn patience_while_sending(&self) -> Duration {
+        match self {
+            Self::Transfer(session) => session.patience_while_sending(),
+        }
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        match self {
+            Self::Transfer(session) => session.kept_bytes(),
+        }
+    }
+
+    fn rest(&mut self) -> bool {
+        match self {
+            Self::Transfer(session) => session.rest(),
+        }
+    }
+}
