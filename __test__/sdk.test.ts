@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { connect, type Progress, serve, Transfer, XferdError } from 'xferd'
@@ -156,6 +156,35 @@ test('failures have a stable code', async (t) => {
   t.is(await code(connect('xfer://127.0.0.1:1')), 'CONNECTION_REFUSED')
   t.is(await code(serve({ root: join(here, 'missing'), listen: ['xfer://127.0.0.1:0'] })), 'NOT_FOUND')
   t.is(await code(serve({ root: here, listen: ['xfer://0.0.0.0:0'] })), 'INVALID_ARGUMENT')
+})
+
+test('a server on a Unix socket takes its owner alone unless told otherwise, and takes the socket with it', async (t) => {
+  const here = folder(t)
+  const socket = join(here, 'socket')
+  for (const [question, mode] of [
+    ['', 0o600],
+    ['?mode=0660', 0o660],
+  ] as const) {
+    const server = await serve({ root: folder(t), listen: [`xfer+unix://${socket}${question}`] })
+    t.teardown(() => server.close({ graceMs: 0 }))
+    t.deepEqual(server.addresses, [`xfer+unix://${socket}`])
+    t.is(statSync(socket).mode & 0o777, mode)
+    const client = await connect(address(server))
+    t.teardown(() => client.close())
+    t.is(client.address, `xfer+unix://${socket}`)
+    const source = randomFile(join(here, 'f'), 3_000_000)
+    await client.push(source, 'f')
+    await client.pull('f', join(here, 'g'))
+    t.true(sameContent(source, join(here, 'g')))
+    await server.close()
+    t.false(existsSync(socket))
+  }
+  const code = async (promise: Promise<unknown>) =>
+    (await t.throwsAsync<XferdError>(promise, { instanceOf: XferdError })).code
+  t.is(await code(connect(`xfer+unix://${socket}`)), 'CONNECTION_REFUSED')
+  t.is(await code(connect(`xfer+unix://${socket}?mode=0660`)), 'INVALID_ARGUMENT')
+  for (const wrong of [`${socket}?mode=rw`, `${socket}?user=root`, 'relative', join(here, 's'.repeat(108))])
+    t.is(await code(serve({ root: here, listen: [`xfer+unix://${wrong}`] })), 'INVALID_ARGUMENT', wrong)
 })
 
 test('server and client say what waits for their sockets, and why it is not io_uring', async (t) => {

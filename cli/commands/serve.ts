@@ -18,6 +18,7 @@ export class Serve extends XferdCommand {
     '<%= config.bin %> serve inbox',
     '<%= config.bin %> serve /srv/files --listen xfer://127.0.0.1:7400 --listen "xfer://[::1]:7400"',
     '<%= config.bin %> serve /srv/files --listen xfer://10.0.0.5:7400 --insecure --read-only',
+    '<%= config.bin %> serve /srv/files --listen "xfer+unix:///run/xferd.sock?mode=0660&group=100"',
   ]
   static override args = {
     root: Args.string({ default: '.', ignoreStdin: true, description: 'the folder to serve' }),
@@ -33,8 +34,9 @@ export class Serve extends XferdCommand {
     listen: Flags.string({
       multiple: true,
       multipleNonGreedy: true,
-      helpValue: 'xfer://HOST:PORT',
-      description: 'an address to listen on; may be given again',
+      helpValue: 'xfer://HOST:PORT|xfer+unix:///PATH',
+      description:
+        'an address to listen on; may be given again. A Unix socket takes nobody but its owner, unless ?mode=, &user= and &group= after it say otherwise',
     }),
     insecure: Flags.boolean({
       description:

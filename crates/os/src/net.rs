@@ -31,8 +31,9 @@ pub const UNSENT_BYTES_MAX: u32 = 256 << 10;
 /// A bound, listening socket.
 #[derive(Debug)]
 pub struct Listener {
-    socket: RawSocket,
+    /// Goes first: while the socket is open, nobody else takes its file for a deserted one, and no other file for its.
     family: Family,
+    socket: RawSocket,
 }
 
 #[derive(Debug)]

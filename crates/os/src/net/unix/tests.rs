@@ -207,6 +207,24 @@ fn of_many_who_want_a_deserted_socket_one_has_it() {
 }
 
 #[test]
+fn who_comes_and_goes_removes_nobody_elses_socket() {
+    let folder = folder();
+    let path = folder.path().join("socket");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    if let Ok(_listener) = bind(&path) {
+                        UnixStream::connect(&path).expect("it is there as long as it listens");
+                    }
+                }
+            });
+        }
+    });
+    assert!(!path.exists());
+}
+
+#[test]
 fn nobody_at_a_path_is_an_error_and_too_many_who_wait_another() {
     let folder = folder();
     let path = folder.path().join("socket");
