@@ -36,6 +36,7 @@ mod link;
 pub mod opcode;
 mod path;
 mod reader;
+pub mod resp;
 mod write_path;
 
 pub use decode::{Decoder, Item};
