@@ -32,12 +32,16 @@ pub mod limits;
 mod number;
 mod replies;
 mod request;
+mod scan;
+mod value;
 
 pub use args::{Args, ArgsBuf};
 pub use double::write_double;
 pub use encode::encode_request;
-pub use error::RespError;
+pub use error::{ReplyError, RespError};
 pub use http::is_http;
 pub use number::{parse_integer, write_integer};
 pub use replies::{Mark, Replies, Version};
 pub use request::RequestParser;
+pub use scan::ReplyScanner;
+pub use value::{Value, ValueDecoder};

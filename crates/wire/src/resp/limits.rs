@@ -19,6 +19,12 @@ pub const UNAUTHENTICATED_ARGS_MAX: usize = 10;
 /// Bytes of one argument from somebody who has not said who they are.
 pub const UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16 * 1024;
 
+/// Aggregates of a reply in each other.
+pub const REPLY_DEPTH_MAX: usize = 32;
+
+/// Values of an array, set or push, and pairs of a map or attribute: the most that Redis announces.
+pub const AGGREGATE_LEN_MAX: u64 = i32::MAX as u64;
+
 /// The least and the most that [`RequestParser::wants`](super::RequestParser::wants) asks for at once.
 pub const WANTED_BYTES_MIN: usize = 16 * 1024;
 
