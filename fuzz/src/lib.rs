@@ -6,11 +6,15 @@
 mod client;
 mod input;
 mod journal;
+#[path = "../../crates/wire/tests/oracle/mod.rs"]
+mod oracle;
 mod place;
+mod resp;
 mod server;
 mod wire;
 
 pub use client::client;
 pub use journal::journal;
+pub use resp::{resp_reply, resp_request};
 pub use server::server;
 pub use wire::{frame, hello, path, wire_decode};

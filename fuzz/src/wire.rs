@@ -110,7 +110,7 @@ fn check_stream(stream: &[u8], lens: &[u8]) {
 }
 
 /// `bytes` in pieces of these lengths, over and over, each a byte more.
-fn cut<'a>(mut bytes: &'a [u8], lens: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn cut<'a>(mut bytes: &'a [u8], lens: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let lens = if lens.is_empty() { &[0] } else { lens };
     lens.iter().cycle().map_while(move |len| {
         let (piece, rest) = bytes.split_at((usize::from(*len) + 1).min(bytes.len()));
