@@ -5,6 +5,8 @@
 //! a socket gives. What comes out of the decoder is checked: a path stays beneath its root, a name is UTF-8, a
 //! length is within its [limit](limits). Nothing is allocated by what a peer merely claims.
 //!
+//! The key-value store speaks the protocol of Redis instead, which is in [`resp`].
+//!
 //! ```
 //! use xferd_wire::{Decoder, Frame, Hello, Item, encode};
 //!

@@ -6,12 +6,9 @@ use redis_protocol::resp3::decode::complete::decode as decode_resp3;
 use redis_protocol::resp3::types::{FrameMap, OwnedFrame as Frame, Resp3Frame as _, VerbatimStringFormat};
 use xferd_wire::resp::{Replies, Value, Version, encode_request};
 
-/// What the oracle takes for a request, and its length, if `bytes` begin with one.
+/// What the oracle takes for a request, and its length, if `bytes` begin with one. They were written by us: the oracle calls
+/// itself for each level, however many there are.
 pub(crate) fn request(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
-    // It calls itself for each level, and a request has one.
-    if bytes.first() != Some(&b'*') || bytes.iter().filter(|byte| **byte == b'*').count() > 64 {
-        return None;
-    }
     let (Resp2Frame::Array(frames), len) = decode_resp2(bytes).ok()?? else { return None };
     let args = frames.into_iter().map(|frame| match frame {
         Resp2Frame::BulkString(arg) => Some(arg),
@@ -20,8 +17,11 @@ pub(crate) fn request(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
     Some((args.collect::<Option<_>>()?, len))
 }
 
-/// The same, if the request is spelled as everybody spells it: then there is nothing to disagree about.
+/// The same of any bytes, if the request is spelled as everybody spells it: then there is nothing to disagree about.
 pub(crate) fn plain_request(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
+    if bytes.iter().filter(|byte| **byte == b'*').count() > 64 {
+        return None;
+    }
     let (args, len) = request(bytes)?;
     let mut plain = Vec::new();
     encode_request(&args, &mut plain);
