@@ -156,6 +156,7 @@ fn nobody_looks_at_the_bytes_behind_an_argument() {
     assert_eq!((requests, error), (vec![vec![b"PING".to_vec()], vec![b"PONG".to_vec()]], None));
 }
 
+#[cfg_attr(miri, ignore = "so many bytes take Miri too long")]
 #[test]
 fn a_line_may_have_64_kib_and_not_one_more() {
     let line = |len: usize| "a".repeat(len);
@@ -174,6 +175,7 @@ fn a_line_may_have_64_kib_and_not_one_more() {
     assert_eq!(reply(line(LINE_BYTES_MAX + 1)), "-ERR Protocol error: too big inline request\r\n");
 }
 
+#[cfg_attr(miri, ignore = "so many bytes take Miri too long")]
 #[test]
 fn a_number_may_have_64_kib_and_not_one_more() {
     let count = |len: usize| format!("*{}", "1".repeat(len - 1));
