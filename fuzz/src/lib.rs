@@ -6,6 +6,7 @@
 mod client;
 mod input;
 mod journal;
+mod log;
 #[path = "../../crates/wire/tests/oracle/mod.rs"]
 mod oracle;
 mod place;
@@ -15,6 +16,7 @@ mod wire;
 
 pub use client::client;
 pub use journal::journal;
+pub use log::{aof, rdb};
 pub use resp::{resp_reply, resp_request};
 pub use server::server;
 pub use wire::{frame, hello, path, wire_decode};

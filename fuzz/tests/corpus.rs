@@ -21,7 +21,7 @@ macro_rules! replay {
     };
 }
 
-replay! { wire_decode hello frame path resp_request resp_reply journal server client }
+replay! { wire_decode hello frame path resp_request resp_reply journal server client aof rdb }
 
 #[test]
 fn each_target_is_replayed_and_keeps_no_more_than_it_may() {

@@ -464,8 +464,11 @@ impl Content {
             let len = match dice.below(3) {
                 0 => stable.len(),
                 1 => bytes.len(),
-                // It grew while it was written back.
-                _ => bytes.len().min(dice.below(bytes.len() as u64 + 1) as usize / PAGE_BYTES * PAGE_BYTES),
+                // It grew while it was written back, from what was synced on.
+                _ => {
+                    let any = dice.below(bytes.len() as u64 + 1) as usize / PAGE_BYTES * PAGE_BYTES;
+                    any.max(stable.len()).min(bytes.len())
+                }
             };
             stable.resize(len, 0);
         }
