@@ -3,13 +3,25 @@
 // `-- --only NAME,NAME` takes some of it.
 import { spawn, spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
-import { build, install, installCounters, whyNoUring } from './setup.mjs'
+import { build, install, installPrograms, whyNoUring } from './setup.mjs'
 
 const { values } = parseArgs({ options: { minutes: { type: 'string' }, only: { type: 'string' } } })
 const seconds = (byDefault) => Math.round(60 * Number(values.minutes ?? byDefault))
 if (!(seconds(1) > 0)) throw new Error(`--minutes is a number above 0, not ${values.minutes}`)
 
-const FUZZ_TARGETS = ['wire_decode', 'hello', 'frame', 'path', 'journal', 'server', 'client']
+const FUZZ_TARGETS = [
+  'wire_decode',
+  'hello',
+  'frame',
+  'path',
+  'resp_request',
+  'resp_reply',
+  'journal',
+  'server',
+  'client',
+  'aof',
+  'rdb',
+]
 const steps = [
   { name: 'simulate', command: `npm run --silent simulate -- --seconds ${seconds(10)}` },
   { name: 'defects', command: 'npm run --silent simulate -- --defect all' },
@@ -38,7 +50,7 @@ const unknown = only?.find((name) => !steps.some((step) => step.name === name))
 if (unknown) throw new Error(`there is no ${unknown}; there are ${steps.map(({ name }) => name).join(', ')}`)
 
 install()
-installCounters()
+installPrograms()
 build()
 const results = []
 for (const { name, command, skip } of steps.filter((step) => only?.includes(step.name) ?? true)) {

@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { install, installCounters, whyNoUring } from './setup.mjs'
+import { install, installPrograms, whyNoUring } from './setup.mjs'
 
 const steps = [
   { command: 'npm run --silent build' },
@@ -35,6 +35,12 @@ const steps = [
     count: countCargo,
   },
   {
+    name: 'crashes of the key-value store, on a simulated disk',
+    command: 'cargo test --locked -p xferd-kv --test crashes --profile simulator --target-dir target/sim',
+    env: { RUSTFLAGS: '--cfg xferd_sim' },
+    count: countCargo,
+  },
+  {
     name: 'the promises, in fresh simulated worlds for two minutes',
     command: 'nice -n 19 npm run --silent simulate -- --seconds 120',
     isBeside: true,
@@ -60,7 +66,7 @@ const steps = [
 ]
 
 install()
-installCounters()
+installPrograms()
 let passed = 0
 let failed = 0
 const results = []

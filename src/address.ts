@@ -4,6 +4,8 @@ import { XferdError } from './error.js'
 
 /** Where a server listens unless told otherwise. */
 export const DEFAULT_PORT = 7400
+/** Where a key-value store does. */
+export const KV_DEFAULT_PORT = 6390
 
 /**
  * `xfer://HOST[:PORT][/PATH]`, taken apart.
@@ -70,6 +72,23 @@ export class Address {
    */
   static async ofServer(text: string): Promise<string> {
     return isSocket(text) ? text : (await Address.parse(text).resolve()).server
+  }
+
+  /**
+   * The same where keys may be served, too: `kv://HOST[:PORT]`, `kv+unix:///PATH`.
+   *
+   * @throws {XferdError} as {@link parse} and {@link resolve}
+   */
+  static async ofListener(text: string): Promise<string> {
+    if (text.startsWith('kv+unix://')) return text
+    const [, rest] = /^kv:\/\/(.*)$/s.exec(text) ?? []
+    if (rest === undefined) return Address.ofServer(text)
+    const { host, port, path } = await Address.parse(`xfer://${rest}`).resolve()
+    if (path !== '') {
+      const message = `${JSON.stringify(text)} is not where keys can be served: write kv://HOST[:PORT]`
+      throw new XferdError('INVALID_ARGUMENT', message)
+    }
+    return `kv://${host}:${/:\d+\/?$/.test(rest) ? port : KV_DEFAULT_PORT}`
   }
 
   toString(): string {

@@ -6,6 +6,7 @@ export {
   Client,
   connect,
   DEFAULT_PORT,
+  KV_DEFAULT_PORT,
   measureCeiling,
   Server,
   serve,

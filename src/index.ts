@@ -1,4 +1,4 @@
-export { Address, DEFAULT_PORT } from './address.js'
+export { Address, DEFAULT_PORT, KV_DEFAULT_PORT } from './address.js'
 export {
   CEILING_WAYS,
   type CeilingFigures,
@@ -17,14 +17,20 @@ export {
 } from './client.js'
 export type { Entry } from './entry.js'
 export { type ErrorCode, XferdError } from './error.js'
-export type { WritePathCounts } from './native.js'
+export type {
+  RawCommandMetrics as CommandMetrics,
+  RawKvMetrics as KvMetrics,
+  WritePathCounts,
+} from './native.js'
 export type { Progress } from './progress.js'
 export type { ReadStream, ReadStreamOptions } from './read-stream.js'
 export type { Failure, Receipt } from './receipt.js'
 export {
+  type KvOptions,
   type ServeOptions,
   Server,
   type ServerEvent,
+  type ServerMetrics,
   type ServerStats,
   serve,
 } from './server.js'

@@ -74,8 +74,43 @@ export interface RawProgress {
   totalKnown: boolean
 }
 
+export interface RawKvOptions {
+  maxMemory?: number
+  policy?: string
+  password?: string
+  idleMs?: number
+  dir?: string
+  fsync?: string
+}
+
+/** What a command of the key-value store has cost since the start, or since `CONFIG RESETSTAT`. */
+export interface RawCommandMetrics {
+  name: string
+  calls: number
+  failed: number
+  totalMs: number
+  p50Ms: number
+  p99Ms: number
+  p999Ms: number
+}
+
+/** What a key-value store tells of itself. */
+export interface RawKvMetrics {
+  connections: number
+  accepted: number
+  commands: number
+  keys: number
+  /** Bytes that keys and what they hold take. */
+  memory: number
+  hits: number
+  misses: number
+  expired: number
+  evicted: number
+  byCommand: RawCommandMetrics[]
+}
+
 export interface RawServerOptions {
-  root: string
+  root?: string
   listen: string[]
   ioThreads?: number
   workers?: number
@@ -85,6 +120,7 @@ export interface RawServerOptions {
   readOnly?: boolean
   insecure?: boolean
   maxConnections?: number
+  kv?: RawKvOptions
 }
 
 export interface RawServerStats {
@@ -105,7 +141,7 @@ export interface RawBackend {
 }
 
 export interface RawServerEvent {
-  event: 'accepted' | 'closed' | 'stored' | 'sent' | 'failed'
+  event: 'accepted' | 'closed' | 'stored' | 'sent' | 'failed' | 'stop-asked'
   peer?: string
   path?: string
   bytes?: number
@@ -146,6 +182,7 @@ export interface NativeServer {
   addresses(): string[]
   backend(): RawBackend
   stats(): RawServerStats
+  kvMetrics(): RawKvMetrics | null
   events(): RawServerEvent[]
   close(graceMs: number): number
   drain(): RawCompletion[]

@@ -7,22 +7,28 @@ import {
   native,
   type RawBackend,
   type RawError,
+  type RawKvMetrics,
   type RawServerEvent,
   type RawServerStats,
   type WritePathCounts,
 } from './native.js'
 
 export interface ServeOptions {
-  /** The directory to serve. Nothing outside of it is ever read or changed. */
-  root: string
+  /** The directory to serve. Nothing outside of it is ever read or changed. Needed unless only keys are served. */
+  root?: string
   /**
    * `xfer://HOST[:PORT]`; port 0 takes a free one. `['xfer://127.0.0.1:7400']` unless given.
    *
    * `xfer+unix:///PATH` is a Unix socket, which is a file: one that a server has left behind is replaced, and it is removed when
    * this one is closed. Only the user who serves may connect, unless `?mode=0660&user=UID&group=GID` after it, or some of
    * that, says otherwise.
+   *
+   * `kv://HOST[:PORT]` and `kv+unix:///PATH` serve keys to any Redis client; port 6390 unless given. All of them share
+   * one store.
    */
   listen?: string[]
+  /** The key-value store, if one of the addresses is for keys. */
+  kv?: KvOptions
   /** Threads that move bytes. */
   ioThreads?: number
   /** Threads for file work that blocks; 0 does it on the threads that move bytes. */
@@ -48,11 +54,45 @@ export interface ServeOptions {
   maxConnections?: number
 }
 
+/** How to keep keys. */
+export interface KvOptions {
+  /** Bytes of memory that keys may take. As much as there is unless given. */
+  maxMemory?: number
+  /**
+   * What happens when they are used up: `noeviction`, the default, refuses what needs more; `allkeys-lru` and `allkeys-lfu` remove
+   * what was not asked for the longest, or is the least; `volatile-ttl` removes what would expire soonest.
+   */
+  policy?: 'noeviction' | 'allkeys-lru' | 'allkeys-lfu' | 'volatile-ttl'
+  /** What clients have to say by AUTH. */
+  password?: string
+  /** For how long a client may say nothing. For ever unless given. */
+  idleMs?: number
+  /**
+   * A directory in which changes are recorded, and from which they are loaded at the start. Redis 7 can read it. Unless given, keys
+   * live as long as the server.
+   */
+  dir?: string
+  /**
+   * When what was recorded is synchronised to disk: `always` before it is acknowledged, `everysec`, the default, once a second, `no`
+   * when the system does so. Whichever it is, what was acknowledged survives the end of the process.
+   */
+  fsync?: 'always' | 'everysec' | 'no'
+}
+
+/** What a server measures of itself. */
+export interface ServerMetrics {
+  /** The key-value store, if there is one. */
+  kv?: RawKvMetrics
+}
+
 export interface ServerStats extends RawServerStats {
   backend: RawBackend['name']
 }
 
-/** Something that happened: a connection `accepted` or `closed`, a file `stored` or `sent`, or either `failed`. */
+/**
+ * Something that happened: a connection `accepted` or `closed`, a file `stored` or `sent`, or either `failed`. `stop-asked`: a client of the
+ * key-value store has said SHUTDOWN; it is for you to close the server, or not.
+ */
 export type ServerEvent = Omit<RawServerEvent, 'error'> & { error?: XferdError }
 
 /**
@@ -65,7 +105,13 @@ export async function serve({
   listen = [`xfer://127.0.0.1:${DEFAULT_PORT}`],
   ...options
 }: ServeOptions): Promise<Server> {
-  const addresses = await Promise.all(listen.map(Address.ofServer))
+  const addresses = await Promise.all(listen.map(Address.ofListener))
+  if (options.root === undefined && addresses.some((address) => address.startsWith('xfer'))) {
+    throw new XferdError(
+      'INVALID_ARGUMENT',
+      'files are to be served, but no root is given; give one, or listen on kv:// only',
+    )
+  }
   const calls = new Completions()
   const { server, error } = native().startServer({ ...options, listen: addresses }, calls.wake)
   if (!server) throw error ? errorFrom(error) : new XferdError('INTERNAL', 'the addon started no server')
@@ -75,7 +121,7 @@ export async function serve({
 
 /** A running server. It keeps the process alive until it is closed or {@link unref} is called. */
 export class Server implements AsyncDisposable {
-  /** Where it listens, as `xfer://HOST:PORT` with the real port, or `xfer+unix:///PATH`. */
+  /** Where it listens, as `xfer://HOST:PORT` with the real port, or `xfer+unix:///PATH`; for keys as `kv://HOST:PORT` or `kv+unix:///PATH`. */
   readonly addresses: readonly [string, ...string[]]
   /** What waits for its sockets; with `auto`, the `reason` says why that is not io_uring. */
   readonly backend: Readonly<RawBackend>
@@ -94,6 +140,12 @@ export class Server implements AsyncDisposable {
   /** Counters since the start, and the connections open now. */
   stats(): ServerStats {
     return { backend: this.backend.name, ...this.#server.stats() }
+  }
+
+  /** How often each command was carried out and how long that took, and what is in the key-value store. */
+  metrics(): ServerMetrics {
+    const kv = this.#server.kvMetrics()
+    return kv ? { kv } : {}
   }
 
   /**

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import * as Args from '@oclif/core/args'
 import * as Flags from '@oclif/core/flags'
@@ -6,10 +7,11 @@ import { DEFAULT_PORT, type Server, type ServerEvent, serve } from '../../src/in
 import { BACKENDS } from '../backends.js'
 import { XferdCommand } from '../command.js'
 import { EXIT_CODES } from '../exit-codes.js'
+import { KV_FSYNCS, KV_POLICIES, parseBytes } from '../kv-flags.js'
 import { WRITE_PATHS } from '../write-paths.js'
 
 export class Serve extends XferdCommand {
-  static override summary = 'Serve a folder.'
+  static override summary = 'Serve a folder, or keys, or both.'
   static override description =
     'SIGINT or SIGTERM stops it: no new connections, and transfers under way may finish within --grace seconds. A second ' +
     'signal ends it at once.\n\n' +
@@ -18,6 +20,9 @@ export class Serve extends XferdCommand {
     '<%= config.bin %> serve inbox',
     '<%= config.bin %> serve /srv/files --listen xfer://127.0.0.1:7400 --listen "xfer://[::1]:7400"',
     '<%= config.bin %> serve /srv/files --listen xfer://10.0.0.5:7400 --insecure --read-only',
+    '<%= config.bin %> serve --listen kv://127.0.0.1:6390 --kv-dir /srv/keys --kv-fsync always',
+    '<%= config.bin %> serve --listen kv://127.0.0.1:6390 --kv-max-memory 1gb --kv-policy allkeys-lru',
+    '<%= config.bin %> serve /srv/files --listen xfer://127.0.0.1:7400 --listen kv+unix:///run/xferd-kv.sock',
     '<%= config.bin %> serve /srv/files --listen "xfer+unix:///run/xferd.sock?mode=0660&group=100"',
   ]
   static override args = {
@@ -36,7 +41,7 @@ export class Serve extends XferdCommand {
       multipleNonGreedy: true,
       helpValue: 'xfer://HOST:PORT|xfer+unix:///PATH',
       description:
-        'an address to listen on; may be given again. A Unix socket takes nobody but its owner, unless ?mode=, &user= and &group= after it say otherwise',
+        'an address to listen on: xfer://HOST:PORT for files, kv://HOST:PORT for keys, with +unix:///PATH a Unix socket; may be given again. A Unix socket takes nobody but its owner, unless ?mode=, &user= and &group= after it say otherwise',
     }),
     insecure: Flags.boolean({
       description:
@@ -63,6 +68,32 @@ export class Serve extends XferdCommand {
         'how large files get to the disk; auto goes through the page cache until the kernel would slow writers down, and around it from there on',
     }),
     'read-only': Flags.boolean({ description: 'refuse every change' }),
+    'kv-max-memory': Flags.custom<number>({ parse: async (text) => parseBytes(text) })({
+      helpValue: 'BYTES',
+      description: 'memory that keys may take: a number, or 100mb, 2gb; as much as there is unless given',
+    }),
+    'kv-policy': Flags.option({ options: KV_POLICIES })({
+      description: 'which keys make room for others when that is used up',
+      default: 'noeviction' as const,
+    }),
+    'kv-password-file': Flags.string({
+      helpValue: 'FILE',
+      description: 'a file whose first line clients of the key-value store have to say by AUTH',
+    }),
+    'kv-dir': Flags.string({
+      helpValue: 'DIR',
+      description: 'record changes to keys there and load them at the start; Redis 7 can read it',
+    }),
+    'kv-fsync': Flags.option({ options: KV_FSYNCS })({
+      description:
+        'when what was recorded is synchronised to disk: before it is acknowledged, once a second, or when the system does so',
+      default: 'everysec' as const,
+    }),
+    'kv-idle': Flags.integer({
+      min: 1,
+      helpValue: 'SECONDS',
+      description: 'end connections to the key-value store that say nothing for so long',
+    }),
     grace: Flags.integer({
       default: 10,
       min: 0,
@@ -73,9 +104,21 @@ export class Serve extends XferdCommand {
 
   override async run(): Promise<void> {
     const { args, flags } = await this.parse(Serve)
+    const passwordFile = flags['kv-password-file']
+    const password = passwordFile === undefined ? undefined : await firstLine(passwordFile)
+    const listen = flags.listen ?? [`xfer://127.0.0.1:${flags.port ?? DEFAULT_PORT}`]
+    const servesFiles = listen.some((address) => !address.startsWith('kv'))
     const server = await serve({
-      root: args.root,
-      listen: flags.listen ?? [`xfer://127.0.0.1:${flags.port ?? DEFAULT_PORT}`],
+      ...(servesFiles ? { root: args.root } : {}),
+      listen,
+      kv: {
+        policy: flags['kv-policy'],
+        fsync: flags['kv-fsync'],
+        ...(flags['kv-dir'] === undefined ? {} : { dir: flags['kv-dir'] }),
+        ...(flags['kv-max-memory'] === undefined ? {} : { maxMemory: flags['kv-max-memory'] }),
+        ...(password === undefined ? {} : { password }),
+        ...(flags['kv-idle'] === undefined ? {} : { idleMs: flags['kv-idle'] * 1000 }),
+      },
       durable: flags.fsync,
       ...(flags.backend === undefined ? {} : { backend: flags.backend }),
       ...(flags['write-path'] === undefined ? {} : { writePath: flags['write-path'] }),
@@ -84,10 +127,10 @@ export class Serve extends XferdCommand {
       ...(flags['io-threads'] === undefined ? {} : { ioThreads: flags['io-threads'] }),
       ...(flags.workers === undefined ? {} : { workers: flags.workers }),
     })
-    const root = resolve(args.root)
+    const root = servesFiles ? resolve(args.root) : undefined
     this.#report(
       { event: 'listening', addresses: server.addresses, root, pid: process.pid, backend: server.backend },
-      `serving ${root} on ${server.addresses.join(', ')} with ${described(server.backend)}`,
+      `serving ${root ?? 'keys'} on ${server.addresses.join(', ')} with ${described(server.backend)}`,
     )
     await Promise.all([this.#follow(server), this.#stopOnSignal(server, flags.grace)])
     this.#report({ event: 'stopped', ...server.stats() }, 'stopped')
@@ -95,6 +138,7 @@ export class Serve extends XferdCommand {
 
   async #follow(server: Server): Promise<void> {
     for await (const batch of server.batches()) {
+      if (batch.some(({ event }) => event === 'stop-asked')) process.kill(process.pid, 'SIGTERM')
       if (this.jsonEnabled()) process.stdout.write(linesOf(batch))
       else
         for (const { path, peer, error } of batch.filter(({ error }) => error))
@@ -125,6 +169,11 @@ export class Serve extends XferdCommand {
  */
 function linesOf(batch: ServerEvent[]): string {
   return `${JSON.stringify(batch).slice(1, -1).replaceAll('},{"event":', '}\n{"event":')}\n`
+}
+
+async function firstLine(file: string): Promise<string> {
+  const [line = ''] = (await readFile(file, 'utf8')).split(/\r?\n/)
+  return line
 }
 
 function described({ name, reason }: Server['backend']): string {

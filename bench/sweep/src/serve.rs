@@ -1,5 +1,6 @@
 //! The product's server without Node, to be compared with the one made of coroutines, which has none either.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
@@ -10,7 +11,10 @@ use crate::flags::Flags;
 
 pub(crate) fn run(flags: &Flags) -> Outcome {
     let mut config = Config::new(flags.required::<PathBuf>("root")?);
-    config.listen = vec![Listen::transfer(([127, 0, 0, 1], 0))];
+    config.listen = vec![Listen::transfer(SocketAddr::from(([127, 0, 0, 1], 0)))];
+    if flags.get("kv", 0_u16)? > 0 {
+        config.listen.push(Listen::kv(SocketAddr::from(([127, 0, 0, 1], flags.get("kv", 0)?))));
+    }
     config.io_threads = flags.get("io-threads", config.io_threads)?;
     config.workers = flags.get("workers", config.workers)?;
     let server = Server::start(config)?;

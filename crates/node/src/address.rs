@@ -1,11 +1,11 @@
-//! Where a server is, as a URL: `xfer://HOST[:PORT]`, `xfer+unix:///PATH`.
+//! Where a server is, as a URL: `xfer://HOST[:PORT]`, `xfer+unix:///PATH`; `kv` in place of `xfer` for keys.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use xferd_engine::Failure;
 use xferd_os::net::{Access, Address};
-use xferd_server::{DEFAULT_PORT, Listen, Protocol};
+use xferd_server::{Listen, Protocol};
 use xferd_wire::ErrorCode;
 
 /// Takes an address apart that is the absolute path of a Unix socket, or whose host is an IP address or `localhost`;
@@ -14,8 +14,11 @@ use xferd_wire::ErrorCode;
 /// # Errors
 /// INVALID_ARGUMENT for anything else.
 pub(crate) fn parse(text: &str) -> Result<Address, Failure> {
-    let (_, address, question) = take_apart(text)?;
+    let (protocol, address, question) = take_apart(text)?;
     match question {
+        _ if protocol != Protocol::Transfer => {
+            Err(wrong(format!("{text:?} is the address of a key-value store; files are at xfer://HOST:PORT")))
+        }
         None => Ok(address),
         Some(_) => {
             Err(wrong(format!("{text:?}: ?mode, &user and &group are for who listens; leave them out")))
@@ -38,7 +41,7 @@ fn take_apart(text: &str) -> Result<(Protocol, Address, Option<&str>), Failure> 
     let found = Protocol::ALL.into_iter().find_map(|protocol| {
         let rest = text.strip_prefix(protocol.scheme())?;
         if let Some(place) = rest.strip_prefix("://") {
-            return Some((protocol, internet(place)?.into(), None));
+            return Some((protocol, internet(place, protocol.default_port())?.into(), None));
         }
         let (path, question) = match rest.strip_prefix("+unix://")?.split_once('?') {
             Some((path, question)) => (path, Some(question)),
@@ -50,18 +53,18 @@ fn take_apart(text: &str) -> Result<(Protocol, Address, Option<&str>), Failure> 
     found.ok_or_else(|| {
         wrong(format!(
             "{text:?} is not where a server can be: write xfer://HOST:PORT with an IP address or localhost, or \
-             xfer+unix:///PATH with the absolute path of a socket"
+             xfer+unix:///PATH with the absolute path of a socket; kv in place of xfer serves keys"
         ))
     })
 }
 
-fn internet(place: &str) -> Option<SocketAddr> {
+fn internet(place: &str, default_port: u16) -> Option<SocketAddr> {
     let place = place.strip_suffix('/').unwrap_or(place);
     let place = match place.strip_prefix("localhost") {
         Some(port) if port.is_empty() || port.starts_with(':') => format!("127.0.0.1{port}"),
         _ => place.to_owned(),
     };
-    place.parse().or_else(|_| format!("{place}:{DEFAULT_PORT}").parse()).ok()
+    place.parse().or_else(|_| format!("{place}:{default_port}").parse()).ok()
 }
 
 fn parse_access(text: &str, question: &str) -> Result<Access, Failure> {
@@ -118,6 +121,17 @@ mod tests {
             ("xfer://[fe80::1%2]", "[fe80::1%2]:7400"),
         ] {
             assert_eq!(parse(text).unwrap().to_string(), meant, "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_have_addresses_of_their_own() {
+        let listen = |text| parse_listen(text).map(|listen| (listen.protocol, listen.to_string())).unwrap();
+        assert_eq!(listen("kv://127.0.0.1"), (Protocol::Kv, "kv://127.0.0.1:6390".into()));
+        assert_eq!(listen("kv://[::1]:1"), (Protocol::Kv, "kv://[::1]:1".into()));
+        assert_eq!(listen("kv+unix:///run/s?mode=0770"), (Protocol::Kv, "kv+unix:///run/s".into()));
+        for text in ["kv://127.0.0.1", "kv+unix:///run/s"] {
+            is_refused(text, parse(text));
         }
     }
 

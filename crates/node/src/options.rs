@@ -1,11 +1,13 @@
 //! What comes from JavaScript as plain objects, and the specifications it becomes.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use napi_derive::napi;
 use xferd_client::{Compare, PullSpec, PushSpec, Selection, Sources, WriteSpec};
 use xferd_engine::{Backend, Failure};
-use xferd_server::Config;
+use xferd_kv::{Fsync, Policy, UnknownPolicy};
+use xferd_server::{Config, KvConfig};
 use xferd_store::WritePolicy;
 use xferd_wire::{DigestAlgorithm, ErrorCode, Mtime, RemotePath};
 
@@ -16,7 +18,7 @@ use crate::address;
 #[derive(Default)]
 #[allow(missing_docs)]
 pub struct RawServerOptions {
-    pub root: String,
+    pub root: Option<String>,
     pub listen: Vec<String>,
     pub io_threads: Option<u32>,
     pub workers: Option<u32>,
@@ -26,13 +28,56 @@ pub struct RawServerOptions {
     pub read_only: Option<bool>,
     pub insecure: Option<bool>,
     pub max_connections: Option<u32>,
+    pub kv: Option<RawKvOptions>,
+}
+
+/// How to keep keys; what is left out is as [`KvConfig`] has it.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct RawKvOptions {
+    pub max_memory: Option<f64>,
+    pub policy: Option<String>,
+    pub password: Option<String>,
+    pub idle_ms: Option<f64>,
+    pub dir: Option<String>,
+    pub fsync: Option<String>,
+}
+
+impl TryFrom<RawKvOptions> for KvConfig {
+    type Error = Failure;
+
+    fn try_from(options: RawKvOptions) -> Result<Self, Failure> {
+        let policy = options.policy.as_deref().map(str::parse).transpose();
+        let policy: Option<Policy> = policy
+            .map_err(|error: UnknownPolicy| Failure::new(ErrorCode::InvalidArgument, error.to_string()))?;
+        let memory_max = options.max_memory.map(|bytes| match bytes {
+            bytes if bytes.fract() == 0.0 && (1.0..=WHOLE_NUMBER_MAX).contains(&bytes) => Ok(bytes as u64),
+            bytes => Err(Failure::new(
+                ErrorCode::InvalidArgument,
+                format!("keys cannot take {bytes} bytes of memory; give a whole number of at least 1"),
+            )),
+        });
+        if options.password.as_deref() == Some("") {
+            let message = "the password of the key-value store is empty; leave it out or give one";
+            return Err(Failure::new(ErrorCode::InvalidArgument, message));
+        }
+        Ok(Self {
+            memory_max: memory_max.transpose()?,
+            policy: policy.unwrap_or_default(),
+            password: options.password,
+            idle: options.idle_ms.map(|ms| duration("kv.idleMs", ms)).transpose()?,
+            dir: options.dir.map(PathBuf::from),
+            fsync: options.fsync.as_deref().map_or(Ok(Fsync::default()), fsync)?,
+        })
+    }
 }
 
 impl TryFrom<RawServerOptions> for Config {
     type Error = Failure;
 
     fn try_from(options: RawServerOptions) -> Result<Self, Failure> {
-        let config = Config::new(options.root);
+        let config = Config::new(options.root.unwrap_or_default());
         Ok(Config {
             listen: options
                 .listen
@@ -47,9 +92,14 @@ impl TryFrom<RawServerOptions> for Config {
             read_only: options.read_only.unwrap_or(config.read_only),
             insecure: options.insecure.unwrap_or(config.insecure),
             connections_max: options.max_connections.map_or(config.connections_max, |count| count as usize),
+            kv: options.kv.map_or_else(|| Ok(config.kv.clone()), KvConfig::try_from)?,
             ..config
         })
     }
+}
+
+fn fsync(name: &str) -> Result<Fsync, Failure> {
+    named("time to synchronise", name, Fsync::ALL, Fsync::name)
 }
 
 fn write_policy(name: &str) -> Result<WritePolicy, Failure> {
@@ -236,6 +286,9 @@ const STREAMED_FILE_MODE: u32 = 0o644;
 /// The longest delay of a timer in Node, about 25 days.
 const DURATION_MS_MAX: f64 = i32::MAX as f64;
 
+/// Up to here every whole number is one in JavaScript.
+const WHOLE_NUMBER_MAX: f64 = (1_u64 << 53) as f64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,7 +296,7 @@ mod tests {
     #[test]
     fn what_is_left_out_of_the_options_has_its_default() {
         let config = Config::try_from(RawServerOptions {
-            root: "r".into(),
+            root: Some("r".into()),
             listen: vec!["xfer://127.0.0.1:0".into()],
             workers: Some(3),
             ..RawServerOptions::default()
@@ -275,6 +328,15 @@ mod tests {
         };
         named(both.push(Vec::new(), "", true).unwrap_err(), ErrorCode::InvalidArgument, "ignoreTimes");
         named(options().pull(&["../x".into()], String::new()).unwrap_err(), ErrorCode::BadPath, "../x");
+        let kv = |options: RawKvOptions| KvConfig::try_from(options).unwrap_err();
+        for bytes in [0.0, -1.0, 0.5, f64::NAN, WHOLE_NUMBER_MAX + 2.0] {
+            let options = RawKvOptions { max_memory: Some(bytes), ..RawKvOptions::default() };
+            named(kv(options), ErrorCode::InvalidArgument, "memory");
+        }
+        let options = RawKvOptions { policy: Some("random".into()), ..RawKvOptions::default() };
+        named(kv(options), ErrorCode::InvalidArgument, "allkeys-lru");
+        let options = RawKvOptions { password: Some(String::new()), ..RawKvOptions::default() };
+        named(kv(options), ErrorCode::InvalidArgument, "password");
         for ms in [-1.0, f64::NAN, f64::INFINITY, DURATION_MS_MAX + 1.0] {
             named(duration("graceMs", ms).unwrap_err(), ErrorCode::InvalidArgument, "graceMs");
         }

@@ -6,7 +6,7 @@ use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 use xferd_client::{FileFailure, Receipt, TransferProgress};
 use xferd_engine::{Chosen, Failure};
-use xferd_server::{Happening, HappeningKind, Stats};
+use xferd_server::{CommandMetrics, Happening, HappeningKind, KvMetrics, Stats};
 use xferd_wire::{Entry, EntryKind, WritePathCounts};
 
 use crate::calls::{Completion, Outcome};
@@ -249,7 +249,7 @@ pub struct RawServerEvent {
     /// `accepted`, `closed`, `stored`, `sent` or `failed`.
     pub event: &'static str,
     /// On whose connection.
-    pub peer: String,
+    pub peer: Option<String>,
     /// What it was about, if about a path.
     pub path: Option<String>,
     /// Bytes of what was stored or sent.
@@ -262,7 +262,7 @@ pub struct RawServerEvent {
 
 impl From<Happening> for RawServerEvent {
     fn from(Happening { peer, kind }: Happening) -> Self {
-        let mut raw = Self { peer: peer.to_string(), ..Self::default() };
+        let mut raw = Self { peer: peer.map(|peer| peer.to_string()), ..Self::default() };
         match kind {
             HappeningKind::Accepted => raw.event = "accepted",
             HappeningKind::Closed => raw.event = "closed",
@@ -275,11 +275,89 @@ impl From<Happening> for RawServerEvent {
                 raw.event = "sent";
                 (raw.path, raw.bytes) = (Some(path.to_string()), Some(bytes as f64));
             }
+            HappeningKind::StopAsked => raw.event = "stop-asked",
             HappeningKind::Failed { path, failure } => {
                 raw.event = "failed";
                 (raw.path, raw.error) = (path.map(|path| path.to_string()), Some(failure.into()));
             }
         }
         raw
+    }
+}
+
+/// What a key-value store tells of itself.
+#[napi(object, object_from_js = false)]
+pub struct RawKvMetrics {
+    /// Connections now.
+    pub connections: f64,
+    /// Connections since the start.
+    pub accepted: f64,
+    /// Commands since the start.
+    pub commands: f64,
+    /// Keys in all databases.
+    pub keys: f64,
+    /// Bytes of memory that they take.
+    pub memory: f64,
+    /// Keys that were asked for and there.
+    pub hits: f64,
+    /// Keys that were asked for and not there.
+    pub misses: f64,
+    /// Keys whose time had come.
+    pub expired: f64,
+    /// Keys that made room for others.
+    pub evicted: f64,
+    /// Each command that was carried out.
+    pub by_command: Vec<RawCommandMetrics>,
+}
+
+/// What a command has cost.
+#[napi(object, object_from_js = false)]
+pub struct RawCommandMetrics {
+    /// In lower case.
+    pub name: &'static str,
+    /// How often it was carried out.
+    pub calls: f64,
+    /// How often it answered with an error.
+    pub failed: f64,
+    /// Milliseconds in all.
+    pub total_ms: f64,
+    /// Milliseconds that half of the calls took at most.
+    pub p50_ms: f64,
+    /// Milliseconds that 99 % of the calls took at most.
+    pub p99_ms: f64,
+    /// Milliseconds that 99.9 % of the calls took at most.
+    pub p999_ms: f64,
+}
+
+impl From<KvMetrics> for RawKvMetrics {
+    fn from(metrics: KvMetrics) -> Self {
+        let keyspace = metrics.keyspace;
+        Self {
+            connections: metrics.connections as f64,
+            accepted: metrics.connections_accepted as f64,
+            commands: metrics.commands as f64,
+            keys: keyspace.keys.iter().sum::<u64>() as f64,
+            memory: keyspace.memory as f64,
+            hits: keyspace.hits as f64,
+            misses: keyspace.misses as f64,
+            expired: keyspace.expired as f64,
+            evicted: keyspace.evicted as f64,
+            by_command: metrics.by_command.into_iter().map(RawCommandMetrics::from).collect(),
+        }
+    }
+}
+
+impl From<CommandMetrics> for RawCommandMetrics {
+    fn from(metrics: CommandMetrics) -> Self {
+        let [p50_ms, p99_ms, p999_ms] = metrics.percentiles.map(|took| took.as_secs_f64() * 1e3);
+        Self {
+            name: metrics.name,
+            calls: metrics.calls as f64,
+            failed: metrics.failed as f64,
+            total_ms: metrics.took.as_secs_f64() * 1e3,
+            p50_ms,
+            p99_ms,
+            p999_ms,
+        }
     }
 }

@@ -10,7 +10,7 @@ use xferd_server::{Config, Server};
 
 use crate::calls::{Calls, Outcome, Wake, attempt};
 use crate::options::{RawServerOptions, duration};
-use crate::raw::{RawBackend, RawCompletion, RawError, RawServerEvent, RawServerStats};
+use crate::raw::{RawBackend, RawCompletion, RawError, RawKvMetrics, RawServerEvent, RawServerStats};
 
 /// A server, or why there is none.
 #[napi(object, object_from_js = false)]
@@ -60,6 +60,12 @@ impl NativeServer {
     #[napi]
     pub fn stats(&self) -> RawServerStats {
         self.server.stats().into()
+    }
+
+    /// What the key-value store tells of itself, if one is served.
+    #[napi]
+    pub fn kv_metrics(&self) -> Option<RawKvMetrics> {
+        self.server.kv_metrics().map(RawKvMetrics::from)
     }
 
     /// What happened since the last call. If that is nothing, `wake` is called once something has.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod kv;
 mod listen;
 mod log;
 mod server;
@@ -18,7 +19,11 @@ mod session;
 mod transfers;
 
 pub use connection::ServerOutcome;
-pub use listen::{Listen, Protocol};
+pub use kv::{
+    ADDRESSES_MAX, CommandMetrics, FAILURES_KEPT, FAILURES_MAX, INBOX_BYTES_MAX, KvConfig, KvMetrics,
+    PENDING_BYTES_MAX, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, REPLIES_BYTES_MAX, SLOW_COMMANDS_MAX,
+};
+pub use listen::{KV_DEFAULT_PORT, Listen, Protocol};
 pub use log::{HAPPENINGS_MAX, Happening, HappeningKind, Stats};
 pub use server::{CONNECTIONS_MAX, Config, DEFAULT_PORT, Server};
 #[cfg(fuzzing)]

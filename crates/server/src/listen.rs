@@ -7,21 +7,37 @@ use xferd_engine::Failure;
 use xferd_os::net::{Access, Address, Listener};
 use xferd_wire::ErrorCode;
 
+use crate::server::DEFAULT_PORT;
+
+/// The port that keys are served on unless told otherwise: beside Redis's.
+pub const KV_DEFAULT_PORT: u16 = 6390;
+
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Files are transferred.
     Transfer,
+    /// Keys are set and got, in RESP.
+    Kv,
 }
 
 impl Protocol {
     /// All there are.
-    pub const ALL: [Self; 1] = [Self::Transfer];
+    pub const ALL: [Self; 2] = [Self::Transfer, Self::Kv];
+
+    /// The port that is meant where none is said.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Transfer => DEFAULT_PORT,
+            Self::Kv => KV_DEFAULT_PORT,
+        }
+    }
 
     /// What URLs of it begin with; over a Unix socket `+unix` follows.
     pub fn scheme(self) -> &'static str {
         match self {
             Self::Transfer => "xfer",
+            Self::Kv => "kv",
         }
     }
 }
@@ -41,6 +57,11 @@ impl Listen {
     /// For transfers; on a Unix socket for those of the user who serves.
     pub fn transfer(address: impl Into<Address>) -> Self {
         Self { protocol: Protocol::Transfer, address: address.into(), access: Access::default() }
+    }
+
+    /// For keys; on a Unix socket for those of the user who serves.
+    pub fn kv(address: impl Into<Address>) -> Self {
+        Self { protocol: Protocol::Kv, ..Self::transfer(address) }
     }
 
     /// A listener, and where it is: the same, but with the port that was taken.

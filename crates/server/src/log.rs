@@ -15,8 +15,8 @@ pub const HAPPENINGS_MAX: usize = 1024;
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub struct Happening {
-    /// On whose connection.
-    pub peer: Peer,
+    /// On whose connection, if it was on one.
+    pub peer: Option<Peer>,
     /// What it was.
     pub kind: HappeningKind,
 }
@@ -44,6 +44,8 @@ pub enum HappeningKind {
         /// Bytes that were asked for.
         bytes: u64,
     },
+    /// A client of the key-value store has said that the server is to end.
+    StopAsked,
     /// A request was refused or failed.
     Failed {
         /// What it was about, if about a path.
@@ -107,7 +109,7 @@ impl Default for Log {
 }
 
 impl Log {
-    pub(crate) fn record(&self, peer: Peer, kind: HappeningKind) {
+    pub(crate) fn record(&self, peer: impl Into<Option<Peer>>, kind: HappeningKind) {
         let add = |counter: &AtomicU64, amount| counter.fetch_add(amount, Ordering::Relaxed);
         match &kind {
             HappeningKind::Accepted => add(&self.accepted, 1),
@@ -121,9 +123,10 @@ impl Log {
                 add(&self.files_sent, 1);
                 add(&self.bytes_sent, *bytes)
             }
+            HappeningKind::StopAsked => 0,
             HappeningKind::Failed { .. } => add(&self.errors, 1),
         };
-        self.happenings.force_push(Happening { peer, kind });
+        self.happenings.force_push(Happening { peer: peer.into(), kind });
         self.bell.ring();
     }
 

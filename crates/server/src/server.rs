@@ -17,6 +17,7 @@ use xferd_store::{Options, Store, WritePolicy};
 use xferd_wire::ErrorCode;
 
 use crate::connection::Connection;
+use crate::kv::{Kv, KvConfig, KvMetrics, KvSession};
 use crate::listen::{Listen, Protocol};
 use crate::log::{Happening, Log, Stats};
 use crate::session::{Patience, ServerSession, Shared};
@@ -27,13 +28,16 @@ pub const DEFAULT_PORT: u16 = 7400;
 /// Connections a server takes unless told otherwise; each costs a descriptor and about a kilobyte while it is idle.
 pub const CONNECTIONS_MAX: usize = 10_000;
 
+/// How often a key-value store looks for keys whose time has come: as Redis does (`hz 10`).
+const KV_TICK: Duration = Duration::from_millis(100);
+
 /// Connections beyond the limit that are kept for as long as it takes to tell them so. Further ones are just closed.
 const REFUSALS_MAX: usize = 1024;
 
 /// What a server serves, where and how.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The directory; nothing outside it is read or changed.
+    /// The directory; nothing outside it is read or changed. Looked at only if files are served.
     pub root: PathBuf,
     /// Where to listen, for what.
     pub listen: Vec<Listen>,
@@ -53,8 +57,10 @@ pub struct Config {
     pub insecure: bool,
     /// Connections at a time; further ones are answered BUSY, or closed if there are very many.
     pub connections_max: usize,
-    /// How long peers may be silent.
+    /// How long peers may be silent that transfer files.
     pub patience: Patience,
+    /// The key-value store, if one is served.
+    pub kv: KvConfig,
 }
 
 impl Config {
@@ -72,7 +78,12 @@ impl Config {
             insecure: false,
             connections_max: CONNECTIONS_MAX,
             patience: Patience::default(),
+            kv: KvConfig::default(),
         }
+    }
+
+    fn serves(&self, protocol: Protocol) -> bool {
+        self.listen.iter().any(|listen| listen.protocol == protocol)
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -98,9 +109,17 @@ impl Config {
 pub struct Server {
     listening: Vec<Listen>,
     chosen: Chosen,
-    shared: Arc<Shared>,
+    log: Arc<Log>,
+    services: Services,
     mailboxes: Vec<Mailbox<Connection>>,
     running: Arc<Running>,
+}
+
+/// What a server has for each protocol that it speaks.
+#[derive(Clone)]
+struct Services {
+    files: Option<Arc<Shared>>,
+    kv: Option<Arc<Kv>>,
 }
 
 /// A server's threads.
@@ -112,6 +131,9 @@ struct Running {
     ended: Condvar,
     /// Nothing more is to be swept up.
     stopped: AtomicBool,
+    /// The same for who waits meanwhile.
+    is_stopping: Mutex<bool>,
+    stopping: Condvar,
 }
 
 impl Server {
@@ -130,9 +152,16 @@ impl Server {
             };
             server.running.start(format!("xferd-io-{index}"), serve).map_err(|error| start_failed(&error))?;
         }
-        let (swept, running) = (server.shared.store.clone(), server.running.clone());
-        let sweep = move || sweep(&swept, &running.stopped);
-        server.running.start("xferd-sweep".into(), sweep).map_err(|error| start_failed(&error))?;
+        if let Some(files) = server.services.files.clone() {
+            let running = server.running.clone();
+            let sweep = move || sweep(&files.store, &running.stopped);
+            server.running.start("xferd-sweep".into(), sweep).map_err(|error| start_failed(&error))?;
+        }
+        if let Some(kv) = server.services.kv.clone() {
+            let running = server.running.clone();
+            let tend = move || running.every(KV_TICK, || kv.tick());
+            server.running.start("xferd-kv".into(), tend).map_err(|error| start_failed(&error))?;
+        }
         Ok(server)
     }
 
@@ -149,7 +178,9 @@ impl Server {
     /// Removes what an earlier process left behind. A server that has threads has one for that.
     #[cfg(xferd_sim)]
     pub fn sweep(&self) {
-        sweep(&self.shared.store, &self.running.stopped);
+        if let Some(files) = &self.services.files {
+            sweep(&files.store, &self.running.stopped);
+        }
     }
 
     /// All of a server but its threads.
@@ -158,23 +189,16 @@ impl Server {
         if let Err(error) = xferd_os::raise_descriptor_limit() {
             tracing::warn!(%error, "cannot raise the limit of open files");
         }
-        let options = Options {
-            read_only: config.read_only,
-            durable: config.durable,
-            write_policy: config.write_policy,
-        };
-        let store = Arc::new(Store::open(&config.root, options)?);
+        let (log, budget) = (Arc::<Log>::default(), Budget::default());
+        let files =
+            config.serves(Protocol::Transfer).then(|| serve_files(&config, &log, &budget)).transpose()?;
+        let kv = config
+            .serves(Protocol::Kv)
+            .then(|| Kv::open(&config.kv, config.connections_max, log.clone()).map(Arc::new))
+            .transpose()?;
+        let services = Services { files, kv };
         let bound: Vec<_> = config.listen.iter().map(Listen::bind).collect::<Result<_, _>>()?;
         let (listeners, listening): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
-
-        let shared = Arc::new(Shared {
-            store,
-            patience: config.patience,
-            log: Log::default(),
-            transfers: Arc::default(),
-            open_files: Arc::default(),
-            budget: Budget::default(),
-        });
         // All may come to one reactor. Each has at most one receive, one send, one close, one batch of work and two
         // writes under way.
         let sockets_max = config.connections_max.saturating_add(REFUSALS_MAX);
@@ -186,14 +210,14 @@ impl Server {
             config.workers,
             limits,
             config.connections_max,
-            &shared.budget,
+            &budget,
         )?;
         let mailboxes: Vec<_> = shards.iter().map(Shard::mailbox).collect();
         let places = shards.iter().map(|shard| (shard.load(), shard.mailbox())).collect();
         let placement = Placement {
             protocols: listening.iter().map(|listen| listen.protocol).collect(),
             places,
-            shared: shared.clone(),
+            services: services.clone(),
             connections_max: config.connections_max,
         };
         if let Some(first) = shards.first_mut() {
@@ -204,7 +228,7 @@ impl Server {
                 )
                 .map_err(|error| start_failed(&error))?;
         }
-        let server = Self { listening, chosen, shared, mailboxes, running: Arc::default() };
+        let server = Self { listening, chosen, log, services, mailboxes, running: Arc::default() };
         Ok((server, shards))
     }
 
@@ -220,37 +244,49 @@ impl Server {
 
     /// Counters since the start.
     pub fn stats(&self) -> Stats {
-        self.shared.log.stats()
+        self.log.stats()
+    }
+
+    /// What the key-value store tells of itself, if one is served.
+    pub fn kv_metrics(&self) -> Option<KvMetrics> {
+        self.services.kv.as_ref().map(|kv| kv.metrics())
     }
 
     /// What happened since this was last asked, the newest [`crate::HAPPENINGS_MAX`]. If that is nothing, what was given to
     /// [`Server::on_happening`] is called once something has.
     pub fn happenings(&self) -> Vec<Happening> {
-        self.shared.log.drain()
+        self.log.drain()
     }
 
     /// Sets what is called, on a thread of the server, when something happens after [`Server::happenings`] had nothing to tell:
     /// once, however much that is, until it is asked again in vain. It must not block. What was set first stays.
     pub fn on_happening(&self, call: impl Fn() + Send + Sync + 'static) {
-        self.shared.log.ring_by(call);
+        self.log.ring_by(call);
     }
 
     /// Stops accepting, lets requests under way finish within `grace`, then stops. Blocks until all has ended.
     pub fn drain(&self, grace: Duration) {
-        self.running.stopped.store(true, Ordering::Relaxed);
+        self.running.stop();
         for mailbox in &self.mailboxes {
             mailbox.drain();
         }
-        if self.running.have_ended_by(Instant::now() + grace) { self.running.join() } else { self.stop() }
+        if self.running.have_ended_by(Instant::now() + grace) { self.end() } else { self.stop() }
     }
 
     /// Ends everything at once; files that are not whole leave nothing behind. Blocks until all has ended.
     pub fn stop(&self) {
-        self.running.stopped.store(true, Ordering::Relaxed);
+        self.running.stop();
         for mailbox in &self.mailboxes {
             mailbox.stop();
         }
+        self.end();
+    }
+
+    fn end(&self) {
         self.running.join();
+        if let Some(kv) = &self.services.kv {
+            kv.close();
+        }
     }
 }
 
@@ -284,6 +320,27 @@ impl Running {
         true
     }
 
+    /// Does something again and again until the server stops, with a pause unless there is more to be done.
+    fn every(&self, pause: Duration, mut call: impl FnMut() -> bool) {
+        let mut is_stopping = lock(&self.is_stopping);
+        while !*is_stopping {
+            drop(is_stopping);
+            let goes_on = call();
+            is_stopping = lock(&self.is_stopping);
+            if !*is_stopping && !goes_on {
+                is_stopping =
+                    self.stopping.wait_timeout(is_stopping, pause).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+
+    /// Has what goes on in the background end.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        *lock(&self.is_stopping) = true;
+        self.stopping.notify_all();
+    }
+
     /// Waits for all threads to be gone, not only to have nothing to do: what they ran may be unloaded after that.
     fn join(&self) {
         let mut started = lock(&self.started);
@@ -309,7 +366,7 @@ struct Placement {
     /// What is spoken where each listener is.
     protocols: Vec<Protocol>,
     places: Vec<(Arc<Load>, Mailbox<Connection>)>,
-    shared: Arc<Shared>,
+    services: Services,
     connections_max: usize,
 }
 
@@ -319,10 +376,18 @@ impl Placement {
         let Some(protocol) = self.protocols.get(listener) else { return };
         let connections: usize = self.places.iter().map(|(load, _)| load.connections()).sum();
         let has_room = connections < self.connections_max;
-        let shared = self.shared.clone();
-        let connection = match protocol {
-            Protocol::Transfer if has_room => Connection::Transfer(ServerSession::new(shared, peer)),
-            Protocol::Transfer => Connection::Transfer(ServerSession::refusing(shared, peer)),
+        let Services { files, kv } = self.services.clone();
+        let connection = match (protocol, files, kv) {
+            (Protocol::Transfer, Some(files), _) if has_room => {
+                Connection::Transfer(ServerSession::new(files, peer))
+            }
+            (Protocol::Transfer, Some(files), _) => {
+                Connection::Transfer(ServerSession::refusing(files, peer))
+            }
+            (Protocol::Kv, _, Some(kv)) if has_room => Connection::Kv(KvSession::new(kv, peer)),
+            (Protocol::Kv, _, Some(kv)) => Connection::Kv(KvSession::refusing(kv, peer)),
+            // There is a service for each protocol that is listened for.
+            (Protocol::Transfer, None, _) | (Protocol::Kv, _, None) => return,
         };
         let freest = self.places.iter().min_by_key(|(load, _)| (load.bulk_bytes(), load.connections()));
         let taken = freest.is_some_and(|(_, mailbox)| mailbox.adopt(socket, connection));
@@ -330,6 +395,19 @@ impl Placement {
             tracing::warn!(%peer, "connection closed: too many are waiting to be served");
         }
     }
+}
+
+fn serve_files(config: &Config, log: &Arc<Log>, budget: &Budget) -> Result<Arc<Shared>, Failure> {
+    let options =
+        Options { read_only: config.read_only, durable: config.durable, write_policy: config.write_policy };
+    Ok(Arc::new(Shared {
+        store: Arc::new(Store::open(&config.root, options)?),
+        patience: config.patience,
+        log: log.clone(),
+        transfers: Arc::default(),
+        open_files: Arc::default(),
+        budget: budget.clone(),
+    }))
 }
 
 fn start_failed(error: &io::Error) -> Failure {

@@ -72,7 +72,7 @@ impl Default for Patience {
 pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) patience: Patience,
-    pub(crate) log: Log,
+    pub(crate) log: Arc<Log>,
     pub(crate) transfers: Arc<Transfers>,
     pub(crate) open_files: Arc<OpenFiles>,
     pub(crate) budget: Budget,
@@ -238,9 +238,11 @@ impl Session for ServerSession {
     fn on_event(&mut self, event: Event<ServerOutcome, Self::Command>, effects: &mut Fx) {
         match event {
             Event::Connected => self.shared.log.record(self.peer, HappeningKind::Accepted),
-            Event::Worked { key, outcome } => match outcome {
-                ServerOutcome::Transfer(outcome) => self.on_worked(key, outcome, effects),
-            },
+            Event::Worked { key, outcome: ServerOutcome::Transfer(outcome) } => {
+                self.on_worked(key, outcome, effects);
+            }
+            // Another protocol's.
+            Event::Worked { .. } => {}
             Event::Received { key, hasher, result } => {
                 if let Some(attachment) = self.attached.get_mut(&key) {
                     let proven = attachment.on_received(hasher, result);

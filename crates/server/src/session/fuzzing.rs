@@ -11,7 +11,7 @@ impl Stage {
         Self(Arc::new(Shared {
             store: Arc::new(store),
             patience: Patience::default(),
-            log: Log::default(),
+            log: Arc::default(),
             transfers: Arc::default(),
             open_files: Arc::default(),
             budget: Budget::default(),

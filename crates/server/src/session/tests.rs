@@ -62,7 +62,7 @@ impl Stage {
         let shared = Arc::new(Shared {
             store,
             patience: Patience::default(),
-            log: Log::default(),
+            log: Arc::default(),
             transfers: Arc::default(),
             open_files: Arc::default(),
             budget: Budget::default(),
