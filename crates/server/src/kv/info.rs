@@ -109,7 +109,6 @@ fn stats(kv: &Kv, stats: &Stats) -> String {
         "evicted_keys": stats.evicted,
         "keyspace_hits": stats.hits,
         "keyspace_misses": stats.misses,
-        "unexpected_error_replies": 0,
         "total_error_replies": read(&kv.metrics.errors),
     }
 }

@@ -373,10 +373,6 @@ impl Session for KvSession {
 
     fn on_bytes(&mut self, bytes: &[u8], effects: &mut Effects<ServerOutcome>) -> usize {
         let mut out = Vec::new();
-        if self.is_refused {
-            self.is_closing = true;
-            Replies::new(&mut out, self.version).error("ERR max number of clients reached");
-        }
         let taken = self.serve(bytes, &mut out);
         let metrics = &self.kv.metrics;
         metrics.bytes_in.fetch_add(taken as u64, Ordering::Relaxed);
@@ -397,6 +393,14 @@ impl Session for KvSession {
             Event::Connected => {
                 self.kv.metrics.connections.fetch_add(1, Ordering::Relaxed);
                 self.kv.log.record(self.client.peer, HappeningKind::Accepted);
+                if self.is_refused {
+                    self.kv.metrics.refused.fetch_add(1, Ordering::Relaxed);
+                    let mut out = Vec::new();
+                    Replies::new(&mut out, self.version).error("ERR max number of clients reached");
+                    effects.send_bytes(out.into());
+                    self.is_closing = true;
+                    effects.close();
+                }
             }
             Event::Nudged | Event::Drained => self.read_inbox(effects),
             Event::Draining => {
