@@ -15,6 +15,7 @@ use std::sync::LazyLock;
 use xferd_wire::resp::{Args, Replies};
 
 pub use keys::parse_database;
+pub use subcommands::help;
 pub use table::COMMANDS;
 
 use crate::KEY_BYTES_MAX;
@@ -302,8 +303,8 @@ fn place_of(name: &[u8]) -> usize {
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % PLACES_LEN
 }
 
-/// The words of a command, in the case in which they are compared.
-pub(crate) fn is_word(arg: &[u8], word: &str) -> bool {
+/// Whether an argument is this word, in whatever case.
+pub fn is_word(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())
 }
 

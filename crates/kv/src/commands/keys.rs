@@ -2,7 +2,7 @@
 
 use xferd_wire::resp::{Replies, parse_integer};
 
-use super::{Call, is_word};
+use super::{Call, help, is_word};
 use crate::DATABASES;
 use crate::deadline::Unit;
 use crate::entry::Entry;
@@ -330,22 +330,17 @@ pub(super) fn persist(call: &mut Call<'_, '_>, replies: &mut Replies<'_>) -> Don
 
 pub(super) fn object(call: &mut Call<'_, '_>, replies: &mut Replies<'_>) -> Done {
     let word = call.arg(1);
-    if is_word(word, "help") && call.args.len() == 2 {
-        let lines = [
-            "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-            "ENCODING <key>",
-            "    How the value of a key is kept.",
-            "FREQ <key>",
-            "    How often a key was asked for, logarithmically.",
-            "IDLETIME <key>",
-            "    For how many seconds a key was not asked for.",
-            "REFCOUNT <key>",
-            "    How many refer to the value of a key.",
-            "HELP",
-            "    Print this help.",
-        ];
-        replies.array(lines.len());
-        lines.iter().for_each(|line| replies.simple(line));
+    if is_word(word, "help") {
+        help(
+            replies,
+            "OBJECT",
+            &[
+                ("ENCODING <key>", "How the value of a key is kept."),
+                ("FREQ <key>", "How often a key was asked for, logarithmically."),
+                ("IDLETIME <key>", "For how many seconds a key was not asked for."),
+                ("REFCOUNT <key>", "How many refer to the value of a key."),
+            ],
+        );
         return Ok(());
     }
     let Some(question) =
@@ -397,16 +392,9 @@ fn encoding(entry: &Entry) -> &'static str {
 
 pub(super) fn memory(call: &mut Call<'_, '_>, replies: &mut Replies<'_>) -> Done {
     let word = call.arg(1);
-    if is_word(word, "help") && call.args.len() == 2 {
-        let lines = [
-            "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-            "USAGE <key> [SAMPLES <count>]",
-            "    Bytes of memory that a key and its value take; counted, not sampled.",
-            "HELP",
-            "    Print this help.",
-        ];
-        replies.array(lines.len());
-        lines.iter().for_each(|line| replies.simple(line));
+    if is_word(word, "help") {
+        let usage = "Bytes of memory that a key and its value take; counted, not sampled.";
+        help(replies, "MEMORY", &[("USAGE <key> [SAMPLES <count>]", usage)]);
         return Ok(());
     }
     if !is_word(word, "usage") {

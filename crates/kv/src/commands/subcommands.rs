@@ -1,6 +1,6 @@
 //! Commands whose second word is a command again.
 
-use xferd_wire::resp::Args;
+use xferd_wire::resp::{Args, Replies};
 
 use super::{Command, is_word};
 use crate::refused::Refused;
@@ -52,6 +52,18 @@ impl Command {
             None => Err(Refused::unknown_subcommand(&name.to_uppercase(), word)),
         }
     }
+}
+
+/// Answers HELP of a command: its subcommands, and what each is for.
+pub fn help(replies: &mut Replies<'_>, command: &str, subcommands: &[(&str, &str)]) {
+    replies.array(2 * subcommands.len() + 3);
+    replies.simple(&format!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for (subcommand, meaning) in subcommands {
+        replies.simple(subcommand);
+        replies.simple(&format!("    {meaning}"));
+    }
+    replies.simple("HELP");
+    replies.simple("    Print this help.");
 }
 
 pub(super) fn takes(arity: i8, args: usize) -> bool {

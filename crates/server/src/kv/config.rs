@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use xferd_kv::commands::{help, is_word};
 use xferd_kv::{DATABASES, Fsync, Refused, STRING_BYTES_MAX, matches};
 use xferd_wire::resp::{Args, Replies};
 
 use super::Kv;
-use super::connection::{help, is_word};
 
 /// Changes a parameter, or says why not.
 type Set = fn(&Kv, &str) -> Result<(), String>;
@@ -113,11 +113,11 @@ pub(super) fn config(kv: &Kv, args: Args<'_>, replies: &mut Replies<'_>) -> Resu
         }
         set(kv, args.skip(2))?;
         replies.simple("OK");
-    } else if is_word(word, "resetstat") && args.len() == 2 {
+    } else if is_word(word, "resetstat") {
         kv.metrics.reset();
         kv.keyspace.reset_stats();
         replies.simple("OK");
-    } else if is_word(word, "help") && args.len() == 2 {
+    } else if is_word(word, "help") {
         help(
             replies,
             "CONFIG",
@@ -155,7 +155,7 @@ fn set(kv: &Kv, pairs: Args<'_>) -> Result<(), Refused> {
         };
         if done.is_err() {
             for (parameter, value) in before.into_iter().rev() {
-                // It was that a moment ago.
+                // It was that a now_ms ago.
                 let _ = parameter.set.map(|set| set(kv, &value));
             }
             return done;

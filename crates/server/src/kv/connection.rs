@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
-use xferd_kv::commands::parse_database;
+use xferd_kv::commands::{help, is_word, parse_database};
 use xferd_kv::{Command, Locked, Persistence, Refused};
 use xferd_os::clock;
 use xferd_wire::ErrorCode;
@@ -11,7 +11,7 @@ use xferd_wire::resp::{Args, Replies, Version, parse_integer};
 
 use super::auth::Verdict;
 use super::channels::Kind;
-use super::session::{KvSession, Moment};
+use super::session::KvSession;
 use super::{config, documentation, info};
 use crate::log::HappeningKind;
 
@@ -26,20 +26,20 @@ impl KvSession {
         &mut self,
         command: &'static Command,
         args: Args<'_>,
-        moment: Moment,
+        now_ms: u64,
         locked: Option<&mut Locked<'_>>,
         out: &mut Vec<u8>,
     ) -> Done {
         match command.name {
             "hello" => return self.hello(args, out),
-            "exec" => return self.exec(moment, out),
+            "exec" => return self.exec(now_ms, out),
             "subscribe" => return self.subscribe(Kind::Channel, args.skip(1), out),
             "psubscribe" => return self.subscribe(Kind::Pattern, args.skip(1), out),
             "unsubscribe" => self.unsubscribe(Kind::Channel, args.skip(1), out),
             "punsubscribe" => self.unsubscribe(Kind::Pattern, args.skip(1), out),
             _ => {
                 let mut replies = Replies::new(out, self.version);
-                return self.answer(command, args, moment, locked, &mut replies);
+                return self.answer(command, args, now_ms, locked, &mut replies);
             }
         }
         Ok(())
@@ -49,7 +49,7 @@ impl KvSession {
         &mut self,
         command: &'static Command,
         args: Args<'_>,
-        moment: Moment,
+        now_ms: u64,
         locked: Option<&mut Locked<'_>>,
         replies: &mut Replies<'_>,
     ) -> Done {
@@ -72,10 +72,10 @@ impl KvSession {
                 replies.simple("RESET");
                 Ok(())
             }
-            "client" => self.client_command(args, moment, replies),
+            "client" => self.client_command(args, now_ms, replies),
             "multi" => ok(self.multi(), replies),
             "discard" => ok(self.discard(), replies),
-            "watch" => ok(self.watch(args.skip(1), moment), replies),
+            "watch" => ok(self.watch(args.skip(1), now_ms), replies),
             "unwatch" => {
                 self.unwatch();
                 replies.simple("OK");
@@ -280,34 +280,33 @@ impl KvSession {
         self.is_authenticated = !self.kv.auth.is_required();
     }
 
-    fn client_command(&mut self, args: Args<'_>, moment: Moment, replies: &mut Replies<'_>) -> Done {
+    fn client_command(&mut self, args: Args<'_>, now_ms: u64, replies: &mut Replies<'_>) -> Done {
         let word = args.get(1).unwrap_or_default();
-        let is = |name, len| is_word(word, name) && args.len() == len;
-        if is("id", 2) {
+        if is_word(word, "id") {
             replies.integer(self.client.id as i64);
-        } else if is("getname", 2) {
+        } else if is_word(word, "getname") {
             match self.client.name() {
                 Some(name) => replies.bulk(name.as_bytes()),
                 None => replies.null(),
             }
-        } else if is("setname", 3) {
+        } else if is_word(word, "setname") {
             self.client.set_name(parse_name(args.get(2).unwrap_or_default())?);
             replies.simple("OK");
-        } else if is("setinfo", 4) {
+        } else if is_word(word, "setinfo") {
             self.set_info(args)?;
             replies.simple("OK");
-        } else if is("info", 2) {
-            let line = format!("{}\n", self.client.line(moment.now_ms));
+        } else if is_word(word, "info") {
+            let line = format!("{}\n", self.client.line(now_ms));
             replies.verbatim(*b"txt", line);
         } else if is_word(word, "list") {
-            self.list(args.skip(2), moment, replies)?;
-        } else if is_word(word, "kill") && args.len() >= 3 {
+            self.list(args.skip(2), now_ms, replies)?;
+        } else if is_word(word, "kill") {
             self.kill(args.skip(2), replies)?;
-        } else if is("no-evict", 3) {
+        } else if is_word(word, "no-evict") {
             let on = parse_switch(args.get(2).unwrap_or_default())?;
             self.client.never_evicted.store(on, Ordering::Relaxed);
             replies.simple("OK");
-        } else if is("help", 2) {
+        } else if is_word(word, "help") {
             help(
                 replies,
                 "CLIENT",
@@ -318,7 +317,7 @@ impl KvSession {
                     ("KILL <addr>", "Ends the connection from there."),
                     (
                         "KILL <option> <value> [<option> <value> ...]",
-                        "Ends connections: ADDR, LADDR, TYPE (normal|pubsub), USER, SKIPME (yes|no), ID.",
+                        "Ends connections: ADDR, TYPE (normal|pubsub), USER, SKIPME (yes|no), ID.",
                     ),
                     ("LIST [TYPE (normal|pubsub)] [ID <id> ...]", "What is known of all connections."),
                     ("NO-EVICT (ON|OFF)", "Whether this connection is never cut to save memory."),
@@ -354,7 +353,7 @@ impl KvSession {
         Ok(())
     }
 
-    fn list(&self, options: Args<'_>, moment: Moment, replies: &mut Replies<'_>) -> Done {
+    fn list(&self, options: Args<'_>, now_ms: u64, replies: &mut Replies<'_>) -> Done {
         let mut clients = self.kv.clients.all();
         match options.get(0) {
             None => {}
@@ -370,7 +369,7 @@ impl KvSession {
             }
             Some(_) => return Err(Refused::Syntax),
         }
-        let lines: String = clients.iter().map(|client| client.line(moment.now_ms) + "\n").collect();
+        let lines: String = clients.iter().map(|client| client.line(now_ms) + "\n").collect();
         replies.verbatim(*b"txt", lines);
         Ok(())
     }
@@ -456,12 +455,12 @@ impl KvSession {
                 replies.bulk(&entry.peer);
                 replies.bulk(&entry.name);
             }
-        } else if is_word(word, "len") && args.len() == 2 {
+        } else if is_word(word, "len") {
             replies.integer(self.kv.slowlog.len() as i64);
-        } else if is_word(word, "reset") && args.len() == 2 {
+        } else if is_word(word, "reset") {
             self.kv.slowlog.clear();
             replies.simple("OK");
-        } else if is_word(word, "help") && args.len() == 2 {
+        } else if is_word(word, "help") {
             help(
                 replies,
                 "SLOWLOG",
@@ -498,19 +497,17 @@ impl KvSession {
                     replies.integer(calls as i64);
                 }
             }
-        } else if (is_word(word, "latest") && args.len() == 2)
-            || (is_word(word, "history") && args.len() == 3)
-        {
+        } else if (is_word(word, "latest")) || (is_word(word, "history")) {
             // Nothing but commands is measured.
             replies.array(0);
         } else if is_word(word, "reset") {
             replies.integer(0);
-        } else if is_word(word, "doctor") && args.len() == 2 {
+        } else if is_word(word, "doctor") {
             replies.verbatim(
                 *b"txt",
                 "See LATENCY HISTOGRAM and SLOWLOG GET: how long each command took, and which took long.\n",
             );
-        } else if is_word(word, "help") && args.len() == 2 {
+        } else if is_word(word, "help") {
             help(
                 replies,
                 "LATENCY",
@@ -564,19 +561,4 @@ fn parse_type(word: &[u8]) -> Result<Option<bool>, Refused> {
         () if ["master", "replica", "slave"].iter().any(|name| is_word(word, name)) => Ok(None),
         () => Err(Refused::Told(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(word)))),
     }
-}
-
-pub(super) fn is_word(arg: &[u8], word: &str) -> bool {
-    arg.eq_ignore_ascii_case(word.as_bytes())
-}
-
-pub(super) fn help(replies: &mut Replies<'_>, command: &str, subcommands: &[(&str, &str)]) {
-    replies.array(2 * subcommands.len() + 3);
-    replies.simple(&format!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
-    for (subcommand, meaning) in subcommands {
-        replies.simple(subcommand);
-        replies.simple(&format!("    {meaning}"));
-    }
-    replies.simple("HELP");
-    replies.simple("    Print this help.");
 }

@@ -1,10 +1,9 @@
 //! COMMAND: what commands there are.
 
 use xferd_kv::commands::{self, COMMANDS};
+use xferd_kv::commands::{help, is_word};
 use xferd_kv::{Command, Refused};
 use xferd_wire::resp::{Args, Replies};
-
-use super::connection::{help, is_word};
 
 pub(super) fn command(args: Args<'_>, replies: &mut Replies<'_>) -> Result<(), Refused> {
     let Some(word) = args.get(1) else {
@@ -13,7 +12,7 @@ pub(super) fn command(args: Args<'_>, replies: &mut Replies<'_>) -> Result<(), R
         return Ok(());
     };
     let named = args.skip(2);
-    if is_word(word, "count") && args.len() == 2 {
+    if is_word(word, "count") {
         replies.integer(COMMANDS.len() as i64);
     } else if is_word(word, "list") && args.len() == 2 {
         replies.array(COMMANDS.len());
@@ -46,7 +45,7 @@ pub(super) fn command(args: Args<'_>, replies: &mut Replies<'_>) -> Result<(), R
             replies.bulk("group");
             replies.bulk(command.group.name());
         }
-    } else if is_word(word, "help") && args.len() == 2 {
+    } else if is_word(word, "help") {
         help(
             replies,
             "COMMAND",

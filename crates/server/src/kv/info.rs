@@ -8,7 +8,8 @@ use xferd_os::clock;
 use xferd_wire::resp::Args;
 
 use super::Kv;
-use super::connection::{REDIS_VERSION, is_word};
+use super::connection::REDIS_VERSION;
+use xferd_kv::commands::is_word;
 
 /// A section, whether it is told without being asked for, and what tells it.
 type Section = (&'static str, bool, fn(&Kv, &Stats) -> String);

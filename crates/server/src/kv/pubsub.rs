@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use xferd_kv::Refused;
+use xferd_kv::commands::{help, is_word};
 use xferd_wire::resp::{Args, Replies};
 
 use super::channels::Kind;
-use super::connection::{help, is_word};
 use super::session::KvSession;
 
 /// Channels, and patterns, that one connection may listen to.
@@ -112,9 +112,9 @@ impl KvSession {
                 replies.bulk(name);
                 replies.integer(self.kv.channels.listeners(name) as i64);
             }
-        } else if is_word(word, "numpat") && args.len() == 2 {
+        } else if is_word(word, "numpat") {
             replies.integer(self.kv.channels.patterns() as i64);
-        } else if is_word(word, "help") && args.len() == 2 {
+        } else if is_word(word, "help") {
             help(
                 replies,
                 "PUBSUB",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use xferd_engine::{Effects, Event, Failure, Reachable, Session};
 use xferd_kv::commands::{self, COMMANDS};
-use xferd_kv::{Command, Flags, Locked, Refused};
+use xferd_kv::{Command, Flags, Locked, Persistence, Refused};
 use xferd_os::clock;
 use xferd_os::net::Peer;
 use xferd_wire::ErrorCode;
@@ -58,13 +58,6 @@ pub(crate) struct KvSession {
     batch: Batch,
 }
 
-/// What a command is carried out at.
-#[derive(Clone, Copy)]
-pub(super) struct Moment {
-    /// Milliseconds since 1970, as deadlines are meant.
-    pub(super) now_ms: u64,
-}
-
 impl KvSession {
     pub(crate) fn new(kv: Arc<Kv>, peer: Peer) -> Self {
         let client = kv.clients.add(peer);
@@ -99,7 +92,7 @@ impl KvSession {
     fn serve(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         let mut parser = mem::take(&mut self.parser);
         let (mut taken, start) = (0, out.len());
-        let moment = Moment { now_ms: self.kv.keyspace.now_ms() };
+        let now_ms = self.kv.keyspace.now_ms();
         let mut clock = clock::now();
         while taken < bytes.len() && !self.is_closing && out.len() - start < REPLIES_BYTES_MAX {
             let rest = bytes.get(taken..).unwrap_or_default();
@@ -117,7 +110,7 @@ impl KvSession {
             match parsed {
                 Ok(Some(len)) => {
                     let whole = if before == 0 { rest.get(..len).unwrap_or_default() } else { &request };
-                    self.command(parser.args(whole), moment, &mut clock, out);
+                    self.command(parser.args(whole), now_ms, &mut clock, out);
                     parser.set_authenticated(self.is_authenticated);
                     if before == 0 {
                         taken += len;
@@ -162,8 +155,8 @@ impl KvSession {
         self.is_closing = true;
     }
 
-    /// Answers one request, and notes how long that took from `clock` on.
-    fn command(&mut self, args: Args<'_>, moment: Moment, clock: &mut Instant, out: &mut Vec<u8>) {
+    /// Answers one request at `now_ms`, in milliseconds since 1970 as deadlines are meant, and notes how long that took from `clock` on.
+    fn command(&mut self, args: Args<'_>, now_ms: u64, clock: &mut Instant, out: &mut Vec<u8>) {
         let Some(name) = args.get(0) else { return };
         let index = commands::position(name);
         let command = index.and_then(|index| COMMANDS.get(index));
@@ -191,10 +184,10 @@ impl KvSession {
             return;
         }
         self.kv.clients.tell_monitors(|| self.monitor_line(args));
-        self.execute(command, args, moment, None, out);
+        self.execute(command, args, now_ms, None, out);
         let now = clock::now();
         let took = now.saturating_duration_since(mem::replace(clock, now));
-        self.client.note_command(command.name, moment.now_ms);
+        self.client.note_command(command.name, now_ms);
         self.batch.add(index, took, out.get(start) == Some(&b'-'));
         if self.kv.slowlog.wants(took) && command.name != "exec" {
             let name = self.client.name().unwrap_or_default();
@@ -233,21 +226,21 @@ impl KvSession {
         &mut self,
         command: &'static Command,
         args: Args<'_>,
-        moment: Moment,
+        now_ms: u64,
         locked: Option<&mut Locked<'_>>,
         out: &mut Vec<u8>,
     ) {
         match (command.run.is_some(), locked) {
             (true, None) => {
                 let mut replies = Replies::new(out, self.version);
-                command.execute(&self.kv.keyspace.clone(), self.database, moment.now_ms, args, &mut replies);
+                command.execute(&self.kv.keyspace, self.database, now_ms, args, &mut replies);
             }
             (true, Some(locked)) => {
                 command.execute_locked(locked, args, &mut Replies::new(out, self.version))
             }
             (false, locked) => {
                 let start = out.len();
-                if let Err(refused) = self.connection_command(command, args, moment, locked, out) {
+                if let Err(refused) = self.connection_command(command, args, now_ms, locked, out) {
                     out.truncate(start);
                     Replies::new(out, self.version).error(refused.to_string());
                 }
@@ -321,10 +314,8 @@ impl KvSession {
             self.is_closing = true;
             return effects.close();
         }
-        let is_committed = |kv: &Kv| {
-            kv.persistence.as_ref().is_none_or(|persistence| persistence.log().is_committed(self.held_until))
-        };
-        if !is_committed(&self.kv) {
+        let log = self.kv.persistence.as_ref().map(Persistence::log);
+        if log.is_some_and(|log| !log.is_committed(self.held_until)) {
             return self.commit(effects);
         }
         let held = std::mem::take(&mut self.held);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use xferd_kv::{Command, Flags, Refused, Watched};
 use xferd_wire::resp::{Args, ArgsBuf, Replies, Version};
 
-use super::session::{KvSession, Moment};
+use super::session::KvSession;
 
 /// Commands that may wait for EXEC on one connection.
 pub const QUEUED_COMMANDS_MAX: usize = 60_000;
@@ -94,7 +94,7 @@ impl KvSession {
         Refused::Told(format!("EXECABORT Transaction discarded because of: {why}"))
     }
 
-    pub(super) fn watch(&mut self, keys: Args<'_>, moment: Moment) -> Result<(), Refused> {
+    pub(super) fn watch(&mut self, keys: Args<'_>, now_ms: u64) -> Result<(), Refused> {
         if self.transaction.is_open() {
             return Err(Refused::Other("ERR WATCH inside MULTI is not allowed"));
         }
@@ -102,7 +102,7 @@ impl KvSession {
             return Err(Refused::Other("ERR too many keys are watched; say UNWATCH"));
         }
         for key in keys.iter() {
-            self.transaction.watched.push(self.kv.keyspace.watch(self.database, key, moment.now_ms));
+            self.transaction.watched.push(self.kv.keyspace.watch(self.database, key, now_ms));
         }
         Ok(())
     }
@@ -113,7 +113,7 @@ impl KvSession {
         }
     }
 
-    pub(super) fn exec(&mut self, moment: Moment, out: &mut Vec<u8>) -> Result<(), Refused> {
+    pub(super) fn exec(&mut self, now_ms: u64, out: &mut Vec<u8>) -> Result<(), Refused> {
         let queue = self.transaction.queue.take().ok_or(Refused::Other("ERR EXEC without MULTI"))?;
         self.client.queued.store(u16::MAX, Ordering::Relaxed);
         if queue.is_spoilt {
@@ -122,7 +122,7 @@ impl KvSession {
         }
         let keyspace = self.kv.keyspace.clone();
         for (command, args) in &queue.commands {
-            if let Err(refused) = command.check(&keyspace, moment.now_ms, args.args()) {
+            if let Err(refused) = command.check(&keyspace, now_ms, args.args()) {
                 self.unwatch();
                 return Err(Refused::Told(format!("EXECABORT Transaction discarded because of: {refused}")));
             }
@@ -130,10 +130,8 @@ impl KvSession {
         let watched = mem::take(&mut self.transaction.watched);
         let named = queue.commands.iter().flat_map(|(command, args)| command.keys.of(args.args()));
         let mut locked = match queue.commands.iter().any(|(command, _)| command.flags.has(Flags::EVERY_KEY)) {
-            true => keyspace.lock_all(self.database, moment.now_ms),
-            false => {
-                keyspace.lock(named.chain(watched.iter().map(Watched::key)), self.database, moment.now_ms)
-            }
+            true => keyspace.lock_all(self.database, now_ms),
+            false => keyspace.lock(named.chain(watched.iter().map(Watched::key)), self.database, now_ms),
         };
         if watched.iter().any(|watched| watched.has_changed(&mut locked)) {
             Replies::new(out, self.version).null_array();
@@ -141,7 +139,7 @@ impl KvSession {
             Replies::new(out, self.version).array(queue.commands.len());
             locked.gather_records();
             for (command, args) in &queue.commands {
-                self.execute(command, args.args(), moment, Some(&mut locked), out);
+                self.execute(command, args.args(), now_ms, Some(&mut locked), out);
             }
             locked.record_together();
         }
