@@ -10,6 +10,7 @@ mod dispatcher;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod job;
+pub mod load;
 mod pull;
 mod push;
 mod read;
