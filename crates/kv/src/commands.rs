@@ -222,6 +222,8 @@ impl Command {
             return replies.error(refused.to_string());
         }
         let mut locked = match (self.flags.has(Flags::EVERY_KEY), self.flags.has(Flags::WRITE)) {
+            // What most are: no list of keys has to be gone through.
+            (false, _) if self.keys == KeyPositions::ONE => keyspace.lock(args.get(1), database, now_ms),
             (false, _) => keyspace.lock(self.keys.of(args), database, now_ms),
             // What is recorded about all keys has to be about all at one time.
             (true, true) => keyspace.lock_all(database, now_ms),
@@ -239,7 +241,7 @@ impl Command {
             return Ok(());
         }
         keyspace.check_recorder()?;
-        if self.keys.of(args).any(|key| key.len() > KEY_BYTES_MAX) {
+        if args.total_bytes() > KEY_BYTES_MAX && self.keys.of(args).any(|key| key.len() > KEY_BYTES_MAX) {
             return Err(Refused::KeyTooLong);
         }
         if self.flags.has(Flags::DENYOOM) { keyspace.make_room(now_ms) } else { Ok(()) }
@@ -268,20 +270,24 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
 
 /// Which of [`COMMANDS`] has that name.
 pub fn position(name: &[u8]) -> Option<usize> {
-    static PLACES: LazyLock<Box<[Option<usize>]>> = LazyLock::new(|| {
+    static PLACES: LazyLock<Box<[Option<(u64, usize)>]>> = LazyLock::new(|| {
         let mut places = vec![None; PLACES_LEN].into_boxed_slice();
         for (index, command) in COMMANDS.iter().enumerate() {
-            let mut place = place_of(command.name.as_bytes());
+            let number = number_of(command.name.as_bytes());
+            let mut place = place_of(number);
             while places[place].is_some() {
                 place = (place + 1) % PLACES_LEN;
             }
-            places[place] = Some(index);
+            places[place] = Some((number, index));
         }
         places
     });
-    let mut place = place_of(name);
-    while let Some(index) = PLACES[place] {
-        if COMMANDS[index].name.as_bytes().eq_ignore_ascii_case(name) {
+    let number = number_of(name);
+    let mut place = place_of(number);
+    while let Some((other, index)) = PLACES[place] {
+        if other == number
+            && (name.len() <= LETTERS || COMMANDS[index].name.as_bytes().eq_ignore_ascii_case(name))
+        {
             return Some(index);
         }
         place = (place + 1) % PLACES_LEN;
@@ -292,14 +298,25 @@ pub fn position(name: &[u8]) -> Option<usize> {
 /// More than four times as many places as commands: most names are found at once.
 const PLACES_LEN: usize = 1024;
 
-/// Where to begin to look for a name: from its length and its first eight letters, mixed by a multiplication (Knuth, The Art of
-/// Computer Programming 3, 6.4).
-fn place_of(name: &[u8]) -> usize {
-    let mut letters = [0_u8; 8];
-    for (letter, byte) in letters.iter_mut().zip(name) {
-        *letter = byte.to_ascii_lowercase();
-    }
-    let number = u64::from_le_bytes(letters) ^ ((name.len() as u64) << 56);
+/// Letters that go into the number of a name.
+const LETTERS: usize = 7;
+
+/// A name's length and first letters, whose case does not matter: a command that has no more of them is told by that.
+fn number_of(name: &[u8]) -> u64 {
+    /// In ASCII this bit tells small letters from capital ones.
+    const SMALL: u64 = 0x0020_2020_2020_2020;
+    let four = |letters: &[u8; 4]| u64::from(u32::from_le_bytes(*letters));
+    let letters = match (name.first_chunk::<8>(), name.first_chunk(), name.last_chunk()) {
+        (Some(first), ..) => u64::from_le_bytes(*first) & (u64::MAX >> 8),
+        // Letters in the middle may be in both.
+        (None, Some(first), Some(last)) => four(first) | four(last) << (8 * (name.len() - 4)),
+        _ => name.iter().rev().fold(0, |letters, byte| letters << 8 | u64::from(*byte)),
+    };
+    (letters | SMALL) ^ ((name.len() as u64) << 56)
+}
+
+/// Where to begin to look for a number, which a multiplication mixes (Knuth, The Art of Computer Programming 3, 6.4).
+fn place_of(number: u64) -> usize {
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % PLACES_LEN
 }
 
@@ -321,7 +338,9 @@ mod tests {
                 assert_eq!(find(name.as_bytes()).map(|found| found.name), Some(command.name));
             }
         }
-        for name in ["", "g", "gett", "nothing-of-the-kind"] {
+        // A number tells a name of few letters only if it consists of those whose case is that one bit.
+        assert!(COMMANDS.iter().all(|command| command.name.bytes().all(|byte| byte.is_ascii_lowercase())));
+        for name in ["", "g", "gett", "ge\0", "get\0", "\x07et", "nothing-of-the-kind"] {
             assert!(find(name.as_bytes()).is_none(), "{name}");
         }
         assert!(COMMANDS.len() * 4 < PLACES_LEN);

@@ -30,8 +30,6 @@ pub struct Locked<'k> {
 
 struct Held<'k> {
     index: usize,
-    memory: usize,
-    expiring: usize,
     stripe: MutexGuard<'k, Stripe>,
 }
 
@@ -75,9 +73,7 @@ impl<'k> Locked<'k> {
     }
 
     fn hold(&mut self, index: usize) {
-        let stripe = self.keyspace.stripe(index);
-        let (memory, expiring) = (stripe.bytes(), stripe.expiring());
-        self.stripes.push(Held { index, memory, expiring, stripe });
+        self.stripes.push(Held { index, stripe: self.keyspace.stripe(index) });
     }
 
     /// The database that keys are looked for in.
@@ -130,11 +126,12 @@ impl<'k> Locked<'k> {
     /// Looks for a key that is read, and counts whether it was there.
     pub(crate) fn find_read(&mut self, key: &[u8]) -> Option<Spot> {
         let spot = self.find_used(key);
-        let (held, _) = self.held(key);
-        let counts = &mut self.stripe(held).counts;
         match spot {
-            Some(_) => counts.hits += 1,
-            None => counts.misses += 1,
+            Some(Spot { held, .. }) => self.stripe(held).counts.hits += 1,
+            None => {
+                let (held, _) = self.held(key);
+                self.stripe(held).counts.misses += 1;
+            }
         }
         spot
     }
@@ -400,11 +397,12 @@ impl<'k> Locked<'k> {
     }
 
     fn release(&mut self) {
-        for Held { memory, expiring, stripe, .. } in self.stripes.drain(..) {
-            let memory = stripe.bytes() as isize - memory as isize;
-            let expiring = stripe.expiring() as isize - expiring as isize;
-            self.keyspace.count(memory, expiring);
+        for Held { stripe, .. } in &mut self.stripes {
+            if let Some((memory, expiring)) = stripe.growth() {
+                self.keyspace.count(memory, expiring);
+            }
         }
+        self.stripes.clear();
     }
 }
 

@@ -16,6 +16,10 @@ pub(crate) struct Stripe {
     expiring: [u32; DATABASES],
     /// Bytes of memory that the entries take.
     bytes: usize,
+    /// Something may have changed since [`Stripe::growth`] was asked last, and what it saw then: bytes of memory, keys that have
+    /// a deadline.
+    is_changed: bool,
+    told: (usize, usize),
     /// Keys that somebody wants to know the changes of.
     watched: HashMap<(u8, Box<[u8]>), Watch>,
     pub(crate) counts: Counts,
@@ -60,6 +64,7 @@ impl Stripe {
     /// Changes an entry, and counts what that does to memory and deadlines.
     pub(crate) fn change<T>(&mut self, place: Place, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let entry = self.table.get_bucket_mut(place.0)?;
+        self.is_changed = true;
         let (bytes, expired) = (entry.bytes(), entry.deadline().is_some());
         let changed = change(entry);
         self.bytes = self.bytes - bytes + entry.bytes();
@@ -90,6 +95,7 @@ impl Stripe {
 
     /// Gives back memory that so few entries do not need.
     pub(crate) fn shrink(&mut self, hash_of: impl Fn(&Entry) -> u64) {
+        self.is_changed = true;
         if self.table.capacity() > 4 * self.table.len() + 16 {
             self.table.shrink_to(2 * self.table.len(), hash_of);
         }
@@ -128,6 +134,18 @@ impl Stripe {
         self.bytes + self.table.allocation_size()
     }
 
+    /// How many bytes of memory, and keys that have a deadline, there are more, or fewer, than when this was asked last; `None` if
+    /// nothing has changed.
+    #[inline]
+    pub(crate) fn growth(&mut self) -> Option<(isize, isize)> {
+        if !std::mem::take(&mut self.is_changed) {
+            return None;
+        }
+        let now = (self.bytes(), self.expiring());
+        let (bytes, expiring) = std::mem::replace(&mut self.told, now);
+        Some((now.0 as isize - bytes as isize, now.1 as isize - expiring as isize))
+    }
+
     /// Whoever watches the key is to know that it changed.
     pub(crate) fn touch(&mut self, database: u8, key: &[u8]) {
         if !self.watched.is_empty() {
@@ -162,6 +180,7 @@ impl Stripe {
     }
 
     fn count_in(&mut self, entry: &Entry) {
+        self.is_changed = true;
         let database = usize::from(entry.database());
         self.bytes += entry.bytes();
         self.lens[database] += 1;
@@ -169,6 +188,7 @@ impl Stripe {
     }
 
     fn count_out(&mut self, entry: &Entry) {
+        self.is_changed = true;
         let database = usize::from(entry.database());
         self.bytes -= entry.bytes();
         self.lens[database] -= 1;

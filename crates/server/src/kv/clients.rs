@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use xferd_engine::lock;
+use xferd_kv::commands::COMMANDS;
 use xferd_os::clock;
 use xferd_os::net::Peer;
 use xferd_wire::resp::Version;
@@ -41,8 +42,8 @@ pub(crate) struct Client {
     pub(crate) queued: AtomicU16,
     pub(crate) is_monitor: AtomicBool,
     pub(crate) never_evicted: AtomicBool,
-    /// The last command, as its name.
-    command: Mutex<&'static str>,
+    /// The last command, by where it is among [`COMMANDS`].
+    command: AtomicUsize,
     name: Mutex<Option<Box<str>>>,
     library: Mutex<Option<Box<Library>>>,
     inbox: Mutex<Inbox>,
@@ -95,7 +96,7 @@ impl Clients {
             queued: AtomicU16::new(u16::MAX),
             is_monitor: AtomicBool::new(false),
             never_evicted: AtomicBool::new(false),
-            command: Mutex::new("NULL"),
+            command: AtomicUsize::new(usize::MAX),
             name: Mutex::default(),
             library: Mutex::default(),
             inbox: Mutex::default(),
@@ -159,10 +160,10 @@ impl Client {
         self.version.store(if version == Version::Resp3 { 3 } else { 2 }, Ordering::Relaxed);
     }
 
-    /// It says something: this.
-    pub(crate) fn note_command(&self, name: &'static str, now_ms: u64) {
+    /// It says something: the command at this place among [`COMMANDS`].
+    pub(crate) fn note_command(&self, index: usize, now_ms: u64) {
         self.active_ms.store(now_ms, Ordering::Relaxed);
-        *lock(&self.command) = name;
+        self.command.store(index, Ordering::Relaxed);
     }
 
     pub(crate) fn name(&self) -> Option<Box<str>> {
@@ -266,7 +267,7 @@ impl Client {
             idle.min(age),
             self.database.load(Ordering::Relaxed),
             lock(&self.inbox).bytes.len(),
-            lock(&self.command),
+            COMMANDS.get(self.command.load(Ordering::Relaxed)).map_or("NULL", |command| command.name),
             library.name,
             library.version,
         );

@@ -113,7 +113,7 @@ impl Conversation {
         self.execute(command, args, now_ms, None, out);
         let now = clock::now();
         let took = now.saturating_duration_since(mem::replace(clock, now));
-        self.client.note_command(command.name, now_ms);
+        self.client.note_command(index, now_ms);
         self.batch.add(index, took, out.get(start) == Some(&b'-'));
         if self.kv.slowlog.wants(took) && command.name != "exec" {
             let name = self.client.name().unwrap_or_default();
@@ -202,10 +202,7 @@ impl Conversation {
 
     /// Counts what was done since the last time, and the bytes in which it was asked for and answered.
     pub(super) fn count(&mut self, bytes_in: usize, bytes_out: usize) {
-        let metrics = &self.kv.metrics;
-        metrics.bytes_in.fetch_add(bytes_in as u64, Ordering::Relaxed);
-        metrics.bytes_out.fetch_add(bytes_out as u64, Ordering::Relaxed);
-        metrics.count(self.client.id, &mut self.batch);
+        self.kv.metrics.count(self.client.id, &mut self.batch, bytes_in as u64, bytes_out as u64);
     }
 
     /// Bytes that it remembers.

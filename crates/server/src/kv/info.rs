@@ -99,12 +99,13 @@ fn persistence(kv: &Kv, _: &Stats) -> String {
 
 fn stats(kv: &Kv, stats: &Stats) -> String {
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let (bytes_in, bytes_out) = kv.metrics.bytes();
     let commands: u64 = kv.metrics.by_command().iter().map(|command| command.calls).sum();
     lines! {
         "total_connections_received": read(&kv.metrics.connections),
         "total_commands_processed": commands,
-        "total_net_input_bytes": read(&kv.metrics.bytes_in),
-        "total_net_output_bytes": read(&kv.metrics.bytes_out),
+        "total_net_input_bytes": bytes_in,
+        "total_net_output_bytes": bytes_out,
         "rejected_connections": read(&kv.metrics.refused),
         "expired_keys": stats.expired,
         "evicted_keys": stats.evicted,

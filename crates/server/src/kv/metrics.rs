@@ -16,12 +16,19 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Counters of all commands.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    parts: Box<[Mutex<Vec<Option<Counter>>>]>,
+    parts: Box<[Mutex<Part>]>,
     pub(crate) connections: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) errors: AtomicU64,
-    pub(crate) bytes_in: AtomicU64,
-    pub(crate) bytes_out: AtomicU64,
+}
+
+/// Those of some connections.
+#[derive(Debug, Default)]
+struct Part {
+    /// One for each of [`COMMANDS`] once any was carried out.
+    counters: Vec<Option<Counter>>,
+    bytes_in: u64,
+    bytes_out: u64,
 }
 
 #[derive(Debug)]
@@ -80,17 +87,18 @@ impl Default for Metrics {
             connections: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             errors: AtomicU64::new(0),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
         }
     }
 }
 
 impl Metrics {
-    /// Counts what a connection did, and leaves `batch` empty.
-    pub(crate) fn count(&self, connection: u64, batch: &mut Batch) {
+    /// Counts what a connection did, in so many bytes, and leaves `batch` empty.
+    pub(crate) fn count(&self, connection: u64, batch: &mut Batch, bytes_in: u64, bytes_out: u64) {
         let Some(part) = self.parts.get(connection as usize % PARTS) else { return };
-        let mut counters = lock(part);
+        let mut part = lock(part);
+        part.bytes_in += bytes_in;
+        part.bytes_out += bytes_out;
+        let counters = &mut part.counters;
         if counters.is_empty() {
             counters.resize_with(COMMANDS.len(), || None);
         }
@@ -110,7 +118,7 @@ impl Metrics {
         for (index, command) in COMMANDS.iter().enumerate() {
             let mut sum: Option<Counter> = None;
             for part in &self.parts {
-                if let Some(Some(counter)) = lock(part).get(index) {
+                if let Some(Some(counter)) = lock(part).counters.get(index) {
                     let sum = sum.get_or_insert_with(Counter::new);
                     sum.failed += counter.failed;
                     sum.took_ns = sum.took_ns.saturating_add(counter.took_ns);
@@ -133,10 +141,18 @@ impl Metrics {
         all
     }
 
+    /// Bytes of requests, and of the replies to them.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        let parts = self.parts.iter().map(|part| lock(part));
+        parts.fold((0, 0), |(bytes_in, bytes_out), part| {
+            (bytes_in + part.bytes_in, bytes_out + part.bytes_out)
+        })
+    }
+
     /// Forgets them.
     pub(crate) fn reset(&self) {
-        self.parts.iter().for_each(|part| lock(part).clear());
-        for counter in [&self.connections, &self.refused, &self.errors, &self.bytes_in, &self.bytes_out] {
+        self.parts.iter().for_each(|part| *lock(part) = Part::default());
+        for counter in [&self.connections, &self.refused, &self.errors] {
             counter.store(0, Ordering::Relaxed);
         }
     }

@@ -24,6 +24,9 @@ pub const PENDING_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of replies that wait for a peer before it is asked for no more requests: enough to keep a socket busy.
 pub const REPLIES_BYTES_MAX: usize = 256 << 10;
 
+/// Room for replies that is made before they are known.
+const REPLIES_BYTES_KEPT: usize = 4 << 10;
+
 /// Memory that a request in parts may leave behind for the next one.
 const PARTIAL_BYTES_KEPT: usize = 16 << 10;
 
@@ -44,6 +47,8 @@ pub(crate) struct KvSession {
     is_committing: bool,
     /// There are too many connections.
     is_refused: bool,
+    /// Bytes that were answered the last time: about as many will be the next.
+    answered: usize,
 }
 
 impl KvSession {
@@ -59,6 +64,7 @@ impl KvSession {
             held_until: 0,
             is_committing: false,
             is_refused: false,
+            answered: 0,
         }
     }
 
@@ -227,8 +233,9 @@ impl Session for KvSession {
     }
 
     fn on_bytes(&mut self, bytes: &[u8], effects: &mut Effects<ServerOutcome>) -> usize {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(self.answered);
         let taken = self.serve(bytes, &mut out);
+        self.answered = out.len().min(REPLIES_BYTES_KEPT);
         self.conversation.count(taken, out.len());
         self.answer_with(out, effects);
         taken

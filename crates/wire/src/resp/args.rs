@@ -33,6 +33,7 @@ impl<'a> Args<'a> {
     }
 
     /// How many there are.
+    #[inline]
     pub fn len(self) -> usize {
         self.spans.len()
     }
@@ -42,7 +43,13 @@ impl<'a> Args<'a> {
         self.spans.is_empty()
     }
 
+    /// Bytes of all of them together, or somewhat more: what is between them counts.
+    pub fn total_bytes(self) -> usize {
+        self.bytes.len()
+    }
+
     /// The argument at `index`, if there are as many.
+    #[inline]
     pub fn get(self, index: usize) -> Option<&'a [u8]> {
         self.spans.get(index).map(|span| slice(self.bytes, *span))
     }

@@ -74,6 +74,12 @@ impl RequestParser {
                 Some(b'*') => Stage::Count,
                 Some(_) => Stage::Inline,
             };
+            if self.stage == Stage::Count && !self.is_unauthenticated {
+                if let Some(len) = self.parse_whole(bytes) {
+                    return Ok(Some(self.finish(len)));
+                }
+                self.spans.clear();
+            }
         }
         if self.stage == Stage::Inline {
             return self.parse_inline(bytes);
@@ -115,6 +121,29 @@ impl RequestParser {
             }
             self.stage = Stage::BulkLen;
         }
+    }
+
+    /// Its length if all of a request of few arguments is there, without anything that has to be looked at twice: the case to be
+    /// fast in. Everything else is left to be parsed piece by piece.
+    fn parse_whole(&mut self, bytes: &[u8]) -> Option<usize> {
+        let (count, len) = bytes.get(1..).and_then(short_number)?;
+        let mut at = len + 1;
+        if !(1..=WHOLE_ARGS_MAX).contains(&count) {
+            return None;
+        }
+        for _ in 0..count {
+            let (mark, number) = bytes.get(at..)?.split_first()?;
+            let (arg_len, len) = short_number(number).filter(|_| *mark == b'$')?;
+            let start = at + 1 + len;
+            let end = start + usize::try_from(arg_len).ok()?;
+            // All that is here is far shorter than the longest argument and request, so their limits hold.
+            if end + 2 > bytes.len().min(BULK_BYTES_MAX) {
+                return None;
+            }
+            self.spans.push(Span::new(start, end));
+            at = end + 2;
+        }
+        Some(at)
     }
 
     /// The arguments of the request that the last [`parse`](Self::parse) found whole in `bytes`.
@@ -229,21 +258,27 @@ impl RequestParser {
     }
 }
 
+/// Arguments of a request that is parsed in one go.
+const WHOLE_ARGS_MAX: i64 = 16;
+
 /// A number of at most nine digits whose line has ended, and the length of that line: the case to be fast in.
 #[inline]
 fn short_number(bytes: &[u8]) -> Option<(i64, usize)> {
-    let mut number = 0_u32;
-    for (index, byte) in bytes.iter().enumerate().take(10) {
-        let digit = byte.wrapping_sub(b'0');
-        if digit <= 9 && index < 9 {
-            number = number * 10 + u32::from(digit);
-            continue;
+    const DIGITS_MAX: usize = 9;
+    let digit = |index: usize| bytes.get(index).map(|byte| byte.wrapping_sub(b'0'));
+    let first = digit(0).filter(|digit| *digit <= 9)?;
+    let mut number = i64::from(first);
+    let mut len = 1;
+    while let Some(digit) = digit(len).filter(|digit| *digit <= 9) {
+        number = number * 10 + i64::from(digit);
+        len += 1;
+        if len > DIGITS_MAX {
+            return None;
         }
-        let has_leading_zero = index > 1 && bytes.first() == Some(&b'0');
-        let is_number = *byte == b'\r' && index > 0 && !has_leading_zero && bytes.len() > index + 1;
-        return is_number.then_some((number.into(), index + 2));
     }
-    None
+    let has_leading_zero = first == 0 && len > 1;
+    (bytes.get(len) == Some(&b'\r') && bytes.len() > len + 1 && !has_leading_zero)
+        .then_some((number, len + 2))
 }
 
 #[cfg(test)]
