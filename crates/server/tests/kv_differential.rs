@@ -398,10 +398,16 @@ fn listeners_are_told_what_redis_tells_them() {
             }
         }
         // Which of several patterns comes first is not said.
-        let [ours, theirs] = sides.map(|(_, mut messages)| {
+        let [ours, theirs] = sides.map(|(client, mut messages)| {
+            drop(client);
             messages.sort();
             messages
         });
         assert_eq!(ours, theirs, "seed {seed}");
+        // The next seed's messages are not to be for them.
+        for publisher in &mut publishers {
+            eventually("they have gone", || publisher.ask(&["PUBSUB", "NUMPAT"]) == ":0");
+            eventually("they have gone", || publisher.ask(&["PUBSUB", "CHANNELS"]) == "[]");
+        }
     }
 }
