@@ -270,8 +270,9 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
 
 /// Which of [`COMMANDS`] has that name.
 pub fn position(name: &[u8]) -> Option<usize> {
-    static PLACES: LazyLock<Box<[Option<(u64, usize)>]>> = LazyLock::new(|| {
-        let mut places = vec![None; PLACES_LEN].into_boxed_slice();
+    /// The numbers of names, and which commands those are.
+    static PLACES: LazyLock<[Option<(u64, usize)>; PLACES_LEN]> = LazyLock::new(|| {
+        let mut places = [None; PLACES_LEN];
         for (index, command) in COMMANDS.iter().enumerate() {
             let number = number_of(command.name.as_bytes());
             let mut place = place_of(number);

@@ -218,6 +218,14 @@ impl Entry {
         copy
     }
 
+    /// Where its key is, or what leads there.
+    pub(crate) fn contents_at(&self) -> usize {
+        match self {
+            Self::Small(bytes) => bytes.as_ptr().addr(),
+            Self::Large(large) => std::ptr::from_ref(&**large).addr(),
+        }
+    }
+
     /// Bytes of memory it takes, its place in the table not counted.
     pub(crate) fn bytes(&self) -> usize {
         match self {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
+use xferd_os::prefetch;
 use xferd_os::random::{self, RandomState};
 use xferd_wire::resp::encode_request;
 
@@ -25,6 +27,9 @@ pub(crate) const STRIPES: usize = 4096;
 /// Keys that are looked at for the one that goes. With 10, Redis's approximation of LRU is close to the true one
 /// (redis.io, "Key eviction").
 const EVICTION_SAMPLES: usize = 10;
+
+/// Keys that are fetched together.
+pub const EXPECTED_MAX: usize = 16;
 
 /// What a keyspace may take.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,7 +81,7 @@ pub struct Recorded {
 
 /// Keys and what they hold.
 pub struct Keyspace {
-    stripes: Box<[Mutex<Stripe>]>,
+    stripes: Box<[Line]>,
     hasher: RandomState,
     clock: Clock,
     dice: AtomicU64,
@@ -94,6 +99,11 @@ pub struct Keyspace {
     /// Where that is written, until it is complete or given up.
     base: Mutex<Option<Base>>,
 }
+
+/// A stripe from the beginning of a line of the processor's cache on.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line(Mutex<Stripe>);
 
 /// A key that is watched, and how often it had changed by then.
 #[derive(Debug)]
@@ -113,7 +123,7 @@ impl Keyspace {
     /// An empty one.
     pub fn new(limits: Limits) -> Self {
         let keyspace = Self {
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            stripes: (0..STRIPES).map(|_| Line::default()).collect(),
             hasher: RandomState::default(),
             clock: Clock::starting(0),
             dice: AtomicU64::new(random::number()),
@@ -186,6 +196,27 @@ impl Keyspace {
         Locked::new(self, database, now_ms)
     }
 
+    /// Has the processor fetch what is needed for these keys, at most [`EXPECTED_MAX`] of them, which are about to be asked for one
+    /// after the other.
+    ///
+    /// In a table that no cache holds finding a key is waiting for memory, four times one after the other: for the stripe, the tags in
+    /// its table, the entry, the key in it. Here each is waited for once for all keys.
+    pub fn expect<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) {
+        let hashes = keys.into_iter().take(EXPECTED_MAX).map(|key| self.hash(key));
+        let hashes: SmallVec<[u64; EXPECTED_MAX]> = hashes.collect();
+        for hash in &hashes {
+            prefetch(std::ptr::from_ref(&self.stripes[stripe_of(*hash)]).addr());
+        }
+        for fetch in [Stripe::prefetch_tags, Stripe::prefetch_entries, Stripe::prefetch_contents] {
+            for hash in &hashes {
+                // Who has it has it at hand as well, most likely.
+                if let Ok(stripe) = self.stripes[stripe_of(*hash)].0.try_lock() {
+                    fetch(&stripe, *hash);
+                }
+            }
+        }
+    }
+
     /// Watches a key, which is to be [unwatched](Keyspace::unwatch).
     pub fn watch(&self, database: u8, key: &[u8], now_ms: u64) -> Watched {
         let mut locked = self.lock([key], database, now_ms);
@@ -207,7 +238,8 @@ impl Keyspace {
     /// Forgets what happened in it.
     pub fn reset_stats(&self) {
         for index in 0..STRIPES {
-            self.stripe(index).counts = Counts::default();
+            let mut stripe = self.stripe(index);
+            (stripe.hits, stripe.counts) = (0, Counts::default());
         }
     }
 
@@ -308,7 +340,7 @@ impl Keyspace {
 
     pub(crate) fn stripe(&self, index: usize) -> MutexGuard<'_, Stripe> {
         // Whoever panicked while he had it left it whole: each change is one call.
-        self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.stripes[index].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has all that is there be written to `base` as it is at this instant, and calls `cut` at it.

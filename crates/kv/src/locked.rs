@@ -127,7 +127,7 @@ impl<'k> Locked<'k> {
     pub(crate) fn find_read(&mut self, key: &[u8]) -> Option<Spot> {
         let spot = self.find_used(key);
         match spot {
-            Some(Spot { held, .. }) => self.stripe(held).counts.hits += 1,
+            Some(Spot { held, .. }) => self.stripe(held).hits += 1,
             None => {
                 let (held, _) = self.held(key);
                 self.stripe(held).counts.misses += 1;
@@ -218,8 +218,8 @@ impl<'k> Locked<'k> {
                 *expires += stripe.expiring_in(database as u8) as u64;
             }
             stats.memory += stripe.bytes() as u64;
-            let Counts { hits, misses, expired, evicted } = stripe.counts;
-            stats.hits += hits;
+            let Counts { misses, expired, evicted } = stripe.counts;
+            stats.hits += stripe.hits;
             stats.misses += misses;
             stats.expired += expired;
             stats.evicted += evicted;

@@ -4,33 +4,41 @@ use hashbrown::HashTable;
 
 use crate::DATABASES;
 use crate::entry::Entry;
-use xferd_os::HashMap;
+use xferd_os::{HashMap, prefetch};
 
 /// The keys whose hashes say so, of all databases.
+///
+/// What every command needs comes first: with the lock before it, it fills one line of the processor's cache.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Stripe {
     table: HashTable<Entry>,
+    /// Where the table has the tags by which it finds entries, as of the last entry that was put in; 0 before.
+    tags_at: usize,
+    /// Keys that were asked for and there.
+    pub(crate) hits: u64,
+    /// The snapshot that it is in, as [`Keyspace::save_first`](crate::Keyspace) numbers them.
+    pub(crate) saved_in: u32,
+    /// Something may have changed since [`Stripe::growth`] was asked last.
+    is_changed: bool,
+    /// There are keys that somebody wants to know the changes of.
+    is_watched: bool,
+    /// What [`Stripe::growth`] saw when it was asked last: bytes of memory, keys that have a deadline.
+    told: (usize, usize),
     /// Keys of each database.
     lens: [u32; DATABASES],
     /// Keys of each database that have a deadline.
     expiring: [u32; DATABASES],
     /// Bytes of memory that the entries take.
     bytes: usize,
-    /// Something may have changed since [`Stripe::growth`] was asked last, and what it saw then: bytes of memory, keys that have
-    /// a deadline.
-    is_changed: bool,
-    told: (usize, usize),
     /// Keys that somebody wants to know the changes of.
     watched: HashMap<(u8, Box<[u8]>), Watch>,
     pub(crate) counts: Counts,
-    /// The snapshot that it is in, as [`Keyspace::save_first`](crate::Keyspace) numbers them.
-    pub(crate) saved_in: u32,
 }
 
-/// What happened to the keys of a stripe.
+/// What happened to the keys of a stripe, beside hits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
-    pub(crate) hits: u64,
     pub(crate) misses: u64,
     pub(crate) expired: u64,
     pub(crate) evicted: u64,
@@ -64,12 +72,18 @@ impl Stripe {
     /// Changes an entry, and counts what that does to memory and deadlines.
     pub(crate) fn change<T>(&mut self, place: Place, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let entry = self.table.get_bucket_mut(place.0)?;
-        self.is_changed = true;
         let (bytes, expired) = (entry.bytes(), entry.deadline().is_some());
         let changed = change(entry);
-        self.bytes = self.bytes - bytes + entry.bytes();
-        if let Some(expiring) = self.expiring.get_mut(usize::from(entry.database())) {
-            *expiring = *expiring - u32::from(expired) + u32::from(entry.deadline().is_some());
+        let (bytes_now, expires) = (entry.bytes(), entry.deadline().is_some());
+        // Most changes leave both as they are, which are not at hand.
+        if bytes_now != bytes {
+            self.bytes = self.bytes - bytes + bytes_now;
+            self.is_changed = true;
+        }
+        if expires != expired {
+            let expiring = &mut self.expiring[usize::from(entry.database())];
+            *expiring = *expiring - u32::from(expired) + u32::from(expires);
+            self.is_changed = true;
         }
         Some(changed)
     }
@@ -77,7 +91,24 @@ impl Stripe {
     /// Puts in an entry whose key is not there.
     pub(crate) fn insert(&mut self, hash: u64, entry: Entry, hash_of: impl Fn(&Entry) -> u64) {
         self.count_in(&entry);
-        self.table.insert_unique(hash, entry, hash_of);
+        let place = self.table.insert_unique(hash, entry, hash_of);
+        self.tags_at = tags_at(place.get(), place.bucket_index());
+    }
+
+    /// Has the tags fetched that a key with this hash is found by.
+    pub(crate) fn prefetch_tags(&self, hash: u64) {
+        let places = self.table.num_buckets().max(1);
+        prefetch(self.tags_at + (hash as usize & (places - 1)));
+    }
+
+    /// Has the entries fetched that may have this hash, once their tags are at hand.
+    pub(crate) fn prefetch_entries(&self, hash: u64) {
+        self.table.iter_hash(hash).for_each(|entry| prefetch(address(entry)));
+    }
+
+    /// Has what they hold fetched, once they are at hand.
+    pub(crate) fn prefetch_contents(&self, hash: u64) {
+        self.table.iter_hash(hash).for_each(|entry| prefetch(entry.contents_at()));
     }
 
     pub(crate) fn remove(&mut self, place: Place) -> Option<Entry> {
@@ -148,7 +179,7 @@ impl Stripe {
 
     /// Whoever watches the key is to know that it changed.
     pub(crate) fn touch(&mut self, database: u8, key: &[u8]) {
-        if !self.watched.is_empty() {
+        if self.is_watched {
             if let Some(watch) = self.watched.get_mut(&(database, Box::from(key))) {
                 watch.version += 1;
             }
@@ -157,6 +188,7 @@ impl Stripe {
 
     /// Watches a key from now on. Which version it has is compared with [`Stripe::version`].
     pub(crate) fn watch(&mut self, database: u8, key: &[u8]) -> u64 {
+        self.is_watched = true;
         let watch = self.watched.entry((database, Box::from(key))).or_default();
         watch.watchers += 1;
         watch.version
@@ -169,6 +201,7 @@ impl Stripe {
             if watch.watchers == 0 {
                 self.watched.remove(&name);
                 if self.watched.is_empty() {
+                    self.is_watched = false;
                     self.watched = HashMap::default();
                 }
             }
@@ -193,5 +226,34 @@ impl Stripe {
         self.bytes -= entry.bytes();
         self.lens[database] -= 1;
         self.expiring[database] -= u32::from(entry.deadline().is_some());
+    }
+}
+
+/// Where a table has its tags, one byte for each place, if it has this entry at that place: entries come before them, the first
+/// one last. The table does not tell, so this is good for fetching only; should it ever be otherwise, nothing is gained by that.
+fn tags_at(entry: &Entry, place: usize) -> usize {
+    address(entry).wrapping_add((place + 1).wrapping_mul(size_of::<Entry>()))
+}
+
+fn address<T>(what: &T) -> usize {
+    std::ptr::from_ref(what).addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_where_they_are_fetched_from() {
+        let mut stripe = Stripe::default();
+        for number in 0..1000_u64 {
+            let key = number.to_string();
+            stripe.insert(number * 0x9e37_79b9, Entry::string(0, key.as_bytes(), b"", None), |_| 0);
+            let places: Vec<usize> = (0..stripe.table.num_buckets())
+                .filter_map(|place| Some(tags_at(stripe.table.get_bucket(place)?, place)))
+                .collect();
+            assert_eq!(places.len(), number as usize + 1);
+            assert!(places.iter().all(|at| *at == stripe.tags_at), "each entry leads to the same place");
+        }
     }
 }

@@ -25,6 +25,7 @@ pub mod memory;
 #[cfg(not(xferd_sim))]
 pub mod net;
 mod pages;
+mod prefetch;
 #[cfg(not(xferd_sim))]
 pub mod random;
 mod refusal;
@@ -48,6 +49,7 @@ pub use limit::raise_descriptor_limit;
 #[cfg(not(xferd_sim))]
 pub use mapping::Mapping;
 pub use pages::Pages;
+pub use prefetch::prefetch;
 pub use refusal::Refusal;
 pub use scale::scaled;
 #[cfg(xferd_sim)]

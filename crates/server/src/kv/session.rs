@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use xferd_engine::{Effects, Event, Reachable, Session};
-use xferd_kv::Persistence;
+use xferd_kv::{EXPECTED_MAX, Persistence};
 use xferd_os::clock;
 use xferd_os::net::Peer;
 use xferd_wire::ErrorCode;
@@ -79,8 +80,12 @@ impl KvSession {
         let (mut taken, start) = (0, out.len());
         let now_ms = self.conversation.kv.keyspace.now_ms();
         let mut clock = clock::now();
+        let mut expected = 0;
         while taken < bytes.len() && !self.conversation.is_closing && out.len() - start < REPLIES_BYTES_MAX {
             let rest = bytes.get(taken..).unwrap_or_default();
+            if taken >= expected {
+                expected = taken + self.look_ahead(rest);
+            }
             let mut request = mem::take(&mut self.partial);
             let before = request.len();
             // Most come whole, and are looked at where they are.
@@ -126,6 +131,23 @@ impl KvSession {
         }
         self.parser = parser;
         if self.conversation.is_closing { bytes.len() } else { taken }
+    }
+
+    /// Has the keys of the requests that come next fetched from memory, if there are several. How many bytes those requests are.
+    fn look_ahead(&self, bytes: &[u8]) -> usize {
+        let mut keys: SmallVec<[&[u8]; EXPECTED_MAX]> = SmallVec::new();
+        let mut len = 0;
+        while let Some((request, key)) = bytes.get(len..).and_then(RequestParser::peek) {
+            len += request;
+            keys.push(key);
+            if keys.len() == EXPECTED_MAX {
+                break;
+            }
+        }
+        if keys.len() > 1 {
+            self.conversation.kv.keyspace.expect(keys);
+        }
+        len
     }
 
     fn count_pending(&self, before: usize, after: usize) {

@@ -5,7 +5,7 @@ use std::ops::Index;
 
 /// Where an argument is. Four bytes each, because a request has at most
 /// [`REQUEST_BYTES_MAX`](super::limits::REQUEST_BYTES_MAX).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: u32,
     pub(super) len: u32,
@@ -137,7 +137,7 @@ impl<A: AsRef<[u8]>> FromIterator<A> for ArgsBuf {
 }
 
 /// Empty only if these are not the bytes that were parsed.
-fn slice(bytes: &[u8], span: Span) -> &[u8] {
+pub(super) fn slice(bytes: &[u8], span: Span) -> &[u8] {
     let start = span.start as usize;
     let slice = bytes.get(start..start + span.len as usize);
     debug_assert!(slice.is_some(), "arguments are asked for with the bytes that were parsed");

@@ -2,7 +2,7 @@
 
 use memchr::{memchr, memchr2};
 
-use super::args::{Args, ArgsBuf, Span};
+use super::args::{Args, ArgsBuf, Span, slice};
 use super::limits::{
     ARGS_KEPT_MAX, ARGS_MAX, BULK_BYTES_MAX, LINE_BYTES_MAX, REQUEST_BYTES_MAX, UNAUTHENTICATED_ARGS_MAX,
     UNAUTHENTICATED_BULK_BYTES_MAX, WANTED_BYTES_MAX, WANTED_BYTES_MIN,
@@ -75,7 +75,7 @@ impl RequestParser {
                 Some(_) => Stage::Inline,
             };
             if self.stage == Stage::Count && !self.is_unauthenticated {
-                if let Some(len) = self.parse_whole(bytes) {
+                if let Some(len) = whole(bytes, |span| self.spans.push(span)) {
                     return Ok(Some(self.finish(len)));
                 }
                 self.spans.clear();
@@ -123,27 +123,15 @@ impl RequestParser {
         }
     }
 
-    /// Its length if all of a request of few arguments is there, without anything that has to be looked at twice: the case to be
-    /// fast in. Everything else is left to be parsed piece by piece.
-    fn parse_whole(&mut self, bytes: &[u8]) -> Option<usize> {
-        let (count, len) = bytes.get(1..).and_then(short_number)?;
-        let mut at = len + 1;
-        if !(1..=WHOLE_ARGS_MAX).contains(&count) {
-            return None;
-        }
-        for _ in 0..count {
-            let (mark, number) = bytes.get(at..)?.split_first()?;
-            let (arg_len, len) = short_number(number).filter(|_| *mark == b'$')?;
-            let start = at + 1 + len;
-            let end = start + usize::try_from(arg_len).ok()?;
-            // All that is here is far shorter than the longest argument and request, so their limits hold.
-            if end + 2 > bytes.len().min(BULK_BYTES_MAX) {
-                return None;
-            }
-            self.spans.push(Span::new(start, end));
-            at = end + 2;
-        }
-        Some(at)
+    /// The length of the request that `bytes` begin with, and its second argument, which most often is a key; for who wants to know
+    /// before its turn has come. `None` if that cannot be told at a glance.
+    pub fn peek(bytes: &[u8]) -> Option<(usize, &[u8])> {
+        let (mut args, mut second) = (0, Span::default());
+        let len = whole(bytes, |span| {
+            args += 1;
+            second = if args == 2 { span } else { second };
+        })?;
+        Some((len, slice(bytes, second)))
     }
 
     /// The arguments of the request that the last [`parse`](Self::parse) found whole in `bytes`.
@@ -260,6 +248,29 @@ impl RequestParser {
 
 /// Arguments of a request that is parsed in one go.
 const WHOLE_ARGS_MAX: i64 = 16;
+
+/// The length of a request of few arguments if all of it is there, without anything that has to be looked at twice, and where its
+/// arguments are: the case to be fast in.
+#[inline]
+fn whole(bytes: &[u8], mut each: impl FnMut(Span)) -> Option<usize> {
+    let (count, len) = bytes.strip_prefix(b"*").and_then(short_number)?;
+    let mut at = len + 1;
+    if !(1..=WHOLE_ARGS_MAX).contains(&count) {
+        return None;
+    }
+    for _ in 0..count {
+        let (arg_len, len) = bytes.get(at..)?.strip_prefix(b"$").and_then(short_number)?;
+        let start = at + 1 + len;
+        let end = start + usize::try_from(arg_len).ok()?;
+        // What is here is far shorter than the longest argument and request, so their limits hold.
+        if end + 2 > bytes.len().min(BULK_BYTES_MAX) {
+            return None;
+        }
+        each(Span::new(start, end));
+        at = end + 2;
+    }
+    Some(at)
+}
 
 /// A number of at most nine digits whose line has ended, and the length of that line: the case to be fast in.
 #[inline]
