@@ -30,9 +30,6 @@ pub const REPLIES_BYTES_MAX: usize = 256 << 10;
 /// Memory that a request in parts may leave behind for the next one.
 const PARTIAL_BYTES_KEPT: usize = 16 << 10;
 
-/// How long the rest of a request may take, and a peer to read what was sent.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// One connection of a client that speaks RESP.
 pub(crate) struct KvSession {
     pub(super) kv: Arc<Kv>,
@@ -431,14 +428,14 @@ impl Session for KvSession {
 
     fn patience(&self) -> Duration {
         match self.kv.idle() {
-            _ if !self.partial.is_empty() => PATIENCE,
+            _ if !self.partial.is_empty() => self.kv.patience,
             Some(idle) if self.subscriptions.len() == 0 => idle,
             _ => Duration::MAX,
         }
     }
 
     fn patience_while_sending(&self) -> Duration {
-        PATIENCE
+        self.kv.patience
     }
 
     fn kept_bytes(&self) -> u64 {
