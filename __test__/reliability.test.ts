@@ -12,6 +12,7 @@ for (const [name, promise] of [
   ['kv-kill-loop', 'keys survive kills at any moment as they were acknowledged'],
   ['path-races', 'nothing outside is read or changed while paths change'],
   ['hostile-peers', 'slow, silent and boasting peers cost little memory and keep nobody away'],
+  ['kv-crowd', 'as many connections to keys as there may be are answered all at once'],
 ] as const) {
   test.serial(promise, async (t) => {
     const { SHORT } = await import(join(FOLDER, 'short.mjs'))

@@ -3,6 +3,7 @@
 // part, each transaction as a whole. After a kill that holds whatever `--kv-fsync` says: the kernel has what was written.
 
 import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Choices, ended, folder, kill, launchServer, listening, options, report, run } from './harness.mjs'
@@ -33,16 +34,17 @@ const FAULTS = {
   },
   'killed while it starts': {
     weight: 4,
-    async happen({ server, choices, launch, startMs }) {
-      let earlyKills = 0
+    async happen({ server, choices, launch, startMs, counts }) {
       await kill(server)
       for (let times = 1 + choices.below(3); times > 0; times--) {
         const next = launch()
-        await Promise.race([sleep(startMs / 3 + choices.below(startMs)), listening(next)])
+        // One that does not start is found by the next, which is waited for.
+        const starts = listening(next).catch(() => {})
+        await Promise.race([sleep(startMs / 3 + choices.below(startMs)), starts])
         await kill(next)
-        if (!next.address) earlyKills += 1
+        counts.kills += 1
+        if (!next.address) counts.kills_before_listening += 1
       }
-      return { earlyKills }
     },
   },
   'killed while it stops': {
@@ -67,7 +69,8 @@ await report('kv-kill-loop', settings, async (tally, told) => {
     { length: settings.writers },
     (_, index) => new Writer(index, settings.seed + index),
   )
-  let [fsync, tornTails, killsBeforeListening] = ['always', 0, 0]
+  const counts = { kills: 0, kills_before_listening: 0, unfinished_rewrites: 0, torn_tails: 0 }
+  let fsync = 'always'
   const launch = () => {
     const keys = ['--listen', 'kv://127.0.0.1:0', '--kv-dir', directory, '--kv-fsync', fsync]
     return launchServer(root, ...keys, '--workers', `${choices.below(3)}`)
@@ -121,24 +124,21 @@ await report('kv-kill-loop', settings, async (tally, told) => {
     const name = choices.oneOf(WEIGHTED)
     const fault = `${name}, ${fsync}`
     tally.count(fault)
-    const { earlyKills = 0 } = (await FAULTS[name].happen({ server, choices, launch, startMs, redis })) ?? {}
-    killsBeforeListening += earlyKills
+    await FAULTS[name].happen({ server, choices, launch, startMs, redis, counts })
+    if (server.signalCode === 'SIGKILL') counts.kills += 1
+    if (existsSync(join(directory, 'temp-appendonly.aof.base'))) counts.unfinished_rewrites += 1
     for (const writer of writers) {
       await writer.stop()
       tally.check(fault, 'failures', writer.wrongReplies[0])
     }
-    tornTails += server.failures.filter((message) => message.includes('was not whole')).length
+    counts.torn_tails += server.failures.filter((message) => message.includes('was not whole')).length
     isWell = await goOn(fault)
     if (round % 20 === 19) told(`${round + 1} rounds, ${sum(writers)} commands acknowledged`)
   }
 
   // What was broken is still there then.
   if (isWell) await finish()
-  return {
-    acknowledged_commands: sum(writers),
-    killed_before_listening: killsBeforeListening,
-    torn_tails: tornTails,
-  }
+  return { acknowledged_commands: sum(writers), ...counts }
 })
 
 function portOf({ address }) {

@@ -5,4 +5,5 @@ export const SHORT = {
   'kv-kill-loop': ['--rounds', '8'],
   'path-races': ['--flips', '5000'],
   'hostile-peers': ['--writers', '50', '--readers', '50', '--silent', '500', '--announcers', '50'],
+  'kv-crowd': ['--connections', '1000', '--rounds', '2'],
 }
