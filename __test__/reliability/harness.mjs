@@ -95,7 +95,7 @@ export function launchServer(root, ...flags) {
   /** What went wrong, as it tells. */
   server.failures = []
   createInterface({ input: server.stdout }).on('line', (line) => {
-    const { event, addresses, backend, error } = JSON.parse(line)
+    const { event, addresses, backend, error } = said(line)
     if (error) server.failures = [...server.failures, error.message].slice(-100)
     if (event !== 'listening') return
     server.address = addresses[0]
@@ -103,6 +103,15 @@ export function launchServer(root, ...flags) {
     server.emit('listening')
   })
   return server
+}
+
+/** What a line says: nothing if whoever wrote it was killed meanwhile. */
+function said(line) {
+  try {
+    return JSON.parse(line)
+  } catch {
+    return {}
+  }
 }
 
 /** Waits until a server listens. */
