@@ -9,8 +9,10 @@ const FOLDER = join(REPOSITORY, '__test__/reliability')
 for (const [name, promise] of [
   ['crash-matrix', 'what was acknowledged survives a kill before and after a call, and a call that fails'],
   ['kill-loop', 'what was acknowledged survives kills at any moment, and clients go on'],
+  ['kv-kill-loop', 'keys survive kills at any moment as they were acknowledged'],
   ['path-races', 'nothing outside is read or changed while paths change'],
   ['hostile-peers', 'slow, silent and boasting peers cost little memory and keep nobody away'],
+  ['kv-crowd', 'as many connections to keys as there may be are answered all at once'],
 ] as const) {
   test.serial(promise, async (t) => {
     const { SHORT } = await import(join(FOLDER, 'short.mjs'))

@@ -25,7 +25,7 @@ const FUZZ_TARGETS = [
 const steps = [
   { name: 'simulate', command: `npm run --silent simulate -- --seconds ${seconds(10)}` },
   { name: 'defects', command: 'npm run --silent simulate -- --defect all' },
-  ...['crash-matrix', 'kill-loop', 'path-races'].flatMap((name) =>
+  ...['crash-matrix', 'kill-loop', 'kv-kill-loop', 'path-races', 'kv-crowd'].flatMap((name) =>
     ['mio', 'uring'].map((backend) => ({
       name: `${name}-${backend}`,
       command: `npm run --silent ${name} -- --backend ${backend}`,

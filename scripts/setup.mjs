@@ -17,13 +17,14 @@ export function install() {
 const APT_OPTIONS = ['--quiet', '-o', 'Acquire::Retries=0', '-o', 'Acquire::http::Timeout=10']
 
 /**
- * Installs what the regression gate counts with, and the Redis that keys are compared with, where that can be done without asking: as
- * root, from a Debian's packages.
+ * Installs what the regression gate counts with, the Redis that keys are compared with, and a client of it in another language, where
+ * that can be done without asking: as root, from a Debian's packages.
  */
 export function installPrograms() {
   const missing = ['valgrind', 'strace', 'redis-server'].filter(
     (program) => spawnSync(program, ['--version']).error,
   )
+  if (spawnSync('/usr/bin/python3', ['-c', 'import redis']).status !== 0) missing.push('python3-redis')
   const canInstall = process.getuid?.() === 0 && !spawnSync('apt-get', ['--version']).error
   if (missing.length === 0 || !canInstall) return
   try {

@@ -84,16 +84,40 @@ export async function kill(child) {
 
 /** `xferd serve` over `root`, from when it listens on. */
 export async function startServer(root, ...flags) {
-  const server = start(process.execPath, [XFERD, 'serve', root, '--json', ...flags])
-  const lines = createInterface({ input: server.stdout })
-  const [line] = await Promise.race([once(lines, 'line'), once(server, 'exit')])
-  if (hasEnded(server)) throw new Error(`the server ended: ${server.complaints}`)
-  // What it tells later is of no interest, but has to be read.
-  lines.on('line', () => {})
-  const { addresses, backend } = JSON.parse(line)
-  server.address = addresses[0]
-  backends.add(backend.name)
+  const server = launchServer(root, ...flags)
+  await listening(server)
   return server
+}
+
+/** The same from the very beginning on. */
+export function launchServer(root, ...flags) {
+  const server = start(process.execPath, [XFERD, 'serve', root, '--json', ...flags])
+  /** What went wrong, as it tells. */
+  server.failures = []
+  createInterface({ input: server.stdout }).on('line', (line) => {
+    const { event, addresses, backend, error } = said(line)
+    if (error) server.failures = [...server.failures, error.message].slice(-100)
+    if (event !== 'listening') return
+    server.address = addresses[0]
+    backends.add(backend.name)
+    server.emit('listening')
+  })
+  return server
+}
+
+/** What a line says: nothing if whoever wrote it was killed meanwhile. */
+function said(line) {
+  try {
+    return JSON.parse(line)
+  } catch {
+    return {}
+  }
+}
+
+/** Waits until a server listens. */
+export async function listening(server) {
+  if (!server.address) await Promise.race([once(server, 'listening'), ended(server)])
+  if (!server.address) throw new Error(`the server ended: ${server.complaints}${server.failures}`)
 }
 
 /** Waits until `condition` holds. Whether it came to that. */

@@ -69,6 +69,7 @@ impl TryFrom<RawKvOptions> for KvConfig {
             idle: options.idle_ms.map(|ms| duration("kv.idleMs", ms)).transpose()?,
             dir: options.dir.map(PathBuf::from),
             fsync: options.fsync.as_deref().map_or(Ok(Fsync::default()), fsync)?,
+            ..Self::default()
         })
     }
 }

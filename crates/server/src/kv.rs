@@ -15,6 +15,8 @@ mod metrics;
 mod pubsub;
 mod session;
 mod slowlog;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
 use std::path::PathBuf;
@@ -28,14 +30,15 @@ use xferd_os::clock;
 use xferd_wire::ErrorCode;
 
 pub use auth::{ADDRESSES_MAX, FAILURES_KEPT, FAILURES_MAX};
-pub use clients::INBOX_BYTES_MAX;
+pub use clients::{INBOX_BYTES_MAX, INBOXES_BYTES_MAX};
 pub(crate) use frames::KvFrames;
 pub use keys::{CALL_REPLIES_BYTES_MAX, CALLS_WAITING_BYTES_MAX, CALLS_WAITING_MAX, Keys, Pushes};
 pub use metrics::{CommandMetrics, KvMetrics};
+pub use pubsub::SUBSCRIPTIONS_MAX;
 pub(crate) use session::KvSession;
 pub use session::{PENDING_BYTES_MAX, REPLIES_BYTES_MAX};
 pub use slowlog::SLOW_COMMANDS_MAX;
-pub use transaction::{QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX};
+pub use transaction::{QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, WATCHED_MAX};
 
 use auth::Auth;
 use channels::Channels;
@@ -47,7 +50,7 @@ use slowlog::Slowlog;
 use crate::log::{HappeningKind, Log};
 
 /// How the key-value store of a server is to be.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct KvConfig {
     /// Bytes of memory that keys may take; `None` for as much as there is.
     pub memory_max: Option<u64>,
@@ -57,10 +60,26 @@ pub struct KvConfig {
     pub password: Option<String>,
     /// For how long a connection may say nothing; `None` for ever.
     pub idle: Option<Duration>,
+    /// How long the rest of a request may take, and a peer to read what it was sent.
+    pub patience: Duration,
     /// Where changes are recorded, and loaded from at the start; `None` keeps keys for as long as the server runs.
     pub dir: Option<PathBuf>,
     /// When what was recorded is brought to the disk.
     pub fsync: Fsync,
+}
+
+impl Default for KvConfig {
+    fn default() -> Self {
+        Self {
+            memory_max: None,
+            policy: Policy::default(),
+            password: None,
+            idle: None,
+            patience: Duration::from_secs(60),
+            dir: None,
+            fsync: Fsync::default(),
+        }
+    }
 }
 
 /// What the sessions share.
@@ -80,6 +99,7 @@ pub(crate) struct Kv {
     pub(crate) pending_bytes: AtomicU64,
     /// Milliseconds; 0 for ever.
     idle_ms: AtomicU64,
+    pub(crate) patience: Duration,
     connections_max: usize,
     pub(crate) log: Arc<Log>,
 }
@@ -118,6 +138,7 @@ impl Kv {
             started: clock::now(),
             pending_bytes: AtomicU64::new(0),
             idle_ms: AtomicU64::new(0),
+            patience: config.patience,
             connections_max,
             log,
         };

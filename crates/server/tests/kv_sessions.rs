@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kv::{Client, Store, eventually, request};
-use xferd_server::{FAILURES_MAX, HappeningKind, INBOX_BYTES_MAX, QUEUED_COMMANDS_MAX};
+use xferd_server::{
+    FAILURES_MAX, HappeningKind, INBOX_BYTES_MAX, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, SUBSCRIPTIONS_MAX,
+    WATCHED_MAX,
+};
 
 impl Store {
     /// A failure that says so has been told to who runs the server.
@@ -490,4 +493,114 @@ fn so_many_commands_wait_for_exec_and_not_one_more() {
         });
         assert_eq!(client.ask(&["PING"]), "+PONG");
     }
+}
+
+#[test]
+fn so_many_bytes_wait_for_exec_and_not_one_more() {
+    /// What `SET k` takes of the limit beside the bytes of the value.
+    const SET_BYTES: usize = 3 + 1 + 3 * 8 + 80;
+    const MIB: usize = 1 << 20;
+    let store = Store::new();
+    for too_many in [0, 1] {
+        let mut client = store.client();
+        assert_eq!(client.ask(&["MULTI"]), "+OK");
+        for written in (0..QUEUED_BYTES_MAX).step_by(MIB) {
+            let is_last = written + MIB == QUEUED_BYTES_MAX;
+            let value = vec![b'v'; MIB - SET_BYTES + if is_last { too_many } else { 0 }];
+            let said = client.ask(&[b"SET".as_slice(), b"k", &value]);
+            let expected =
+                if is_last && too_many > 0 { "-ERR too much is waiting for EXEC" } else { "+QUEUED" };
+            assert!(said.starts_with(expected), "{said} after {written} bytes");
+        }
+        let said = client.ask(&["EXEC"]);
+        assert!(said.starts_with(if too_many > 0 { "-EXECABORT" } else { "[+OK +OK" }), "{said}");
+        assert_eq!(client.ask(&["MULTI"]), "+OK");
+        assert_eq!(client.ask(&["SET", "k", "v"]), "+QUEUED");
+        assert_eq!(client.ask(&["EXEC"]), "[+OK]");
+    }
+}
+
+#[test]
+fn so_many_keys_are_watched_and_not_one_more() {
+    let store = Store::new();
+    let mut client = store.client();
+    let watch = |names: std::ops::Range<usize>| {
+        let names = names.map(|name| name.to_string());
+        std::iter::once("WATCH".to_owned()).chain(names).collect::<Vec<_>>()
+    };
+    let too_many = "-ERR too many keys are watched; say UNWATCH";
+    assert_eq!(client.ask(&watch(0..WATCHED_MAX + 1)), too_many);
+    assert_eq!(client.ask(&watch(0..WATCHED_MAX - 1)), "+OK");
+    assert_eq!(client.ask(&["WATCH", "last"]), "+OK");
+    assert_eq!(client.ask(&["WATCH", "one more"]), too_many);
+    assert_eq!(store.client().ask(&["SET", "last", "touched"]), "+OK");
+    for (args, answer) in [("MULTI", "+OK"), ("PING", "+QUEUED"), ("EXEC", "nil"), ("UNWATCH", "+OK")] {
+        assert_eq!(client.ask(&[args]), answer);
+    }
+    assert_eq!(client.ask(&["WATCH", "one more"]), "+OK");
+}
+
+#[test]
+fn so_many_channels_are_listened_to_and_not_one_more() {
+    let store = Store::new();
+    for (word, undo) in [("SUBSCRIBE", "UNSUBSCRIBE"), ("PSUBSCRIBE", "PUNSUBSCRIBE")] {
+        let mut client = store.client();
+        let kind = word.to_ascii_lowercase();
+        let names = (1..SUBSCRIPTIONS_MAX).map(|name| name.to_string());
+        client.send(&std::iter::once(word.to_owned()).chain(names).collect::<Vec<_>>());
+        for name in 1..SUBSCRIPTIONS_MAX {
+            assert_eq!(client.next(), format!("[${kind} ${name} :{name}]"));
+        }
+        let too_many = "-ERR too many channels for one connection; open another one";
+        assert_eq!(client.ask(&[word, "last", "one more"]), too_many);
+        assert_eq!(client.ask(&[word, "last"]), format!("[${kind} $last :{SUBSCRIPTIONS_MAX}]"));
+        assert_eq!(client.ask(&[word, "one more"]), too_many);
+        assert!(client.ask(&[undo, "last"]).ends_with(&format!(":{}]", SUBSCRIPTIONS_MAX - 1)));
+        assert!(client.ask(&[word, "one more"]).ends_with(&format!(":{SUBSCRIPTIONS_MAX}]")));
+    }
+    store.is_well();
+}
+
+#[test]
+fn who_says_half_a_request_is_waited_for_only_so_long() {
+    let store = Store::with(|config| config.kv.get_or_insert_default().patience = Duration::from_millis(200));
+    let mut idle = store.client();
+    assert_eq!(idle.ask(&["PING"]), "+PONG");
+    for half in ["*2\r\n$3\r\nGET\r\n", "*", "GET k", "*1\r\n$100000\r\nx"] {
+        let mut client = store.client();
+        assert_eq!(client.ask(&["PING"]), "+PONG");
+        client.say(half.as_bytes());
+        client.is_closed();
+    }
+    store.has_failed("nothing was heard for too long");
+    // Who has nothing to say may take his time.
+    assert_eq!(idle.ask(&["PING"]), "+PONG");
+}
+
+#[test]
+fn who_takes_no_replies_is_waited_for_only_so_long() {
+    let store = Store::with(|config| config.kv.get_or_insert_default().patience = Duration::from_secs(1));
+    let mut deaf = store.client();
+    assert_eq!(deaf.ask(&[b"SET".as_slice(), b"k", &vec![b'v'; 20_000_000]]), "+OK");
+    deaf.send(&["GET", "k"]);
+    store.has_failed("nothing was heard for too long");
+    eventually("it is gone", || store.server.kv_metrics().unwrap().connections == 0);
+}
+
+#[test]
+fn guessing_passwords_goes_on_no_faster_on_more_connections() {
+    let store = Store::with(|config| config.kv.get_or_insert_default().password = Some("open sesame".into()));
+    let mut known = store.client();
+    assert_eq!(known.ask(&["AUTH", "open sesame"]), "+OK");
+    for _ in 0..FAILURES_MAX {
+        assert!(store.client().ask(&["AUTH", "wrong"]).starts_with("-WRONGPASS"));
+    }
+    for guess in ["wrong", "open sesame"] {
+        let mut client = store.client();
+        assert!(client.ask(&["HELLO", "3", "AUTH", "default", guess]).contains("too many wrong passwords"));
+        client.is_closed();
+    }
+    // Who is in stays, and who comes another way has his own tries.
+    assert_eq!(known.ask(&["PING"]), "+PONG");
+    assert_eq!(Client::unix(&store.path()).ask(&["AUTH", "open sesame"]), "+OK");
 }

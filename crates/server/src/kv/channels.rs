@@ -7,7 +7,7 @@ use xferd_engine::lock;
 use xferd_kv::matches;
 use xferd_wire::resp::{Replies, Version};
 
-use super::clients::Client;
+use super::clients::{Client, Clients};
 
 type Listeners = BTreeMap<u64, Arc<Client>>;
 
@@ -54,15 +54,15 @@ impl Channels {
     }
 
     /// Tells who listens to `channel`, and how many that were.
-    pub(crate) fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
+    pub(crate) fn publish(&self, channel: &[u8], message: &[u8], clients: &Clients) -> usize {
         let subscriptions = lock(&self.0);
         let mut told = 0;
         if let Some(listeners) = subscriptions.channels.get(channel) {
-            told += tell(listeners, &[b"message", channel, message]);
+            told += tell(clients, listeners, &[b"message", channel, message]);
         }
         for (pattern, listeners) in &subscriptions.patterns {
             if matches(pattern, channel) {
-                told += tell(listeners, &[b"pmessage", pattern, channel, message]);
+                told += tell(clients, listeners, &[b"pmessage", pattern, channel, message]);
             }
         }
         told
@@ -89,7 +89,7 @@ impl Channels {
     }
 }
 
-fn tell(listeners: &Listeners, parts: &[&[u8]]) -> usize {
+fn tell(clients: &Clients, listeners: &Listeners, parts: &[&[u8]]) -> usize {
     let encoded = [Version::Resp2, Version::Resp3].map(|version| {
         let mut bytes = Vec::new();
         let mut replies = Replies::new(&mut bytes, version);
@@ -99,7 +99,7 @@ fn tell(listeners: &Listeners, parts: &[&[u8]]) -> usize {
     });
     let [resp2, resp3] = &encoded;
     for client in listeners.values() {
-        client.tell(if client.version() == Version::Resp3 { resp3 } else { resp2 });
+        clients.tell(client, if client.version() == Version::Resp3 { resp3 } else { resp2 });
     }
     listeners.len()
 }

@@ -1,12 +1,13 @@
 //! Who is connected to the key-value store, and what others have for them.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use xferd_engine::lock;
+use xferd_engine::{Effects, lock};
 use xferd_kv::commands::COMMANDS;
 use xferd_os::clock;
 use xferd_os::net::Peer;
@@ -16,6 +17,13 @@ use xferd_wire::resp::Version;
 /// `client-output-buffer-limit pubsub 32mb`: what it missed could not be told to it.
 pub const INBOX_BYTES_MAX: usize = 32 << 20;
 
+/// Bytes that others may have for all connections together. When that is used up those are cut that have the most, until there
+/// is room again. So nobody is cut who has no more than his equal share of what remains, however many others do not read.
+pub const INBOXES_BYTES_MAX: usize = 256 << 20;
+
+/// What remains then: to look at all of them is worth it once in so many bytes.
+const INBOXES_BYTES_KEPT: usize = INBOXES_BYTES_MAX / 4 * 3;
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
@@ -23,6 +31,8 @@ pub(crate) struct Clients {
     last_id: AtomicU64,
     /// How many want to be told of every command.
     monitors: AtomicUsize,
+    /// Bytes in all inboxes.
+    waiting: Arc<AtomicUsize>,
 }
 
 /// One of them, as others see it.
@@ -60,10 +70,12 @@ pub(crate) struct Library {
     pub(crate) version: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inbox {
-    bytes: Vec<u8>,
+    bytes: VecDeque<u8>,
     end: Option<Cut>,
+    /// Bytes in all of them.
+    waiting: Arc<AtomicUsize>,
 }
 
 /// Why a connection is to end.
@@ -99,7 +111,7 @@ impl Clients {
             command: AtomicUsize::new(usize::MAX),
             name: Mutex::default(),
             library: Mutex::default(),
-            inbox: Mutex::default(),
+            inbox: Mutex::new(Inbox::new(self.waiting.clone())),
             bell: OnceLock::new(),
         });
         lock(&self.list).insert(client.id, client.clone());
@@ -136,8 +148,62 @@ impl Clients {
             self.all()
                 .iter()
                 .filter(|client| client.is_monitor.load(Ordering::Relaxed))
-                .for_each(|client| client.tell(&line));
+                .for_each(|client| self.tell(client, &line));
         }
+    }
+
+    /// Puts a message into the inbox of a client. One that has too much there is cut.
+    pub(crate) fn tell(&self, client: &Client, message: &[u8]) {
+        if !self.make_room(message.len()) {
+            return client.cut();
+        }
+        client.put(message);
+    }
+
+    /// Counts `bytes` more, if need be once others have been cut.
+    fn make_room(&self, bytes: usize) -> bool {
+        let reserve = || {
+            let fits = |waiting| Some(waiting + bytes).filter(|waiting| *waiting <= INBOXES_BYTES_MAX);
+            self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+        };
+        reserve() || {
+            self.relieve();
+            reserve()
+        }
+    }
+
+    /// Cuts those that read least.
+    fn relieve(&self) {
+        let mut fullest: Vec<_> = self.all().into_iter().map(|client| (client.waiting(), client)).collect();
+        fullest.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+        for (_, client) in fullest {
+            if self.waiting.load(Ordering::Relaxed) <= INBOXES_BYTES_KEPT {
+                break;
+            }
+            client.cut();
+        }
+    }
+}
+
+impl Inbox {
+    fn new(waiting: Arc<AtomicUsize>) -> Self {
+        Self { bytes: VecDeque::new(), end: None, waiting }
+    }
+
+    /// Takes the oldest bytes out.
+    fn take(&mut self, bytes_max: usize) -> Vec<u8> {
+        let bytes = self.bytes.len().min(bytes_max);
+        self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        if bytes == self.bytes.len() {
+            return std::mem::take(&mut self.bytes).into();
+        }
+        self.bytes.drain(..bytes).collect()
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
@@ -178,28 +244,41 @@ impl Client {
         set(lock(&self.library).get_or_insert_default());
     }
 
-    /// Puts a message into its inbox. One that has too much there is cut.
-    pub(crate) fn tell(&self, message: &[u8]) {
+    /// Puts a message, which is counted already, into its inbox.
+    fn put(&self, message: &[u8]) {
         let is_new = {
             let mut inbox = lock(&self.inbox);
-            if inbox.end.is_some() {
-                return;
+            let is_too_much = inbox.bytes.len() + message.len() > INBOX_BYTES_MAX;
+            if inbox.end.is_some() || is_too_much {
+                inbox.waiting.fetch_sub(message.len(), Ordering::Relaxed);
+                drop(inbox);
+                return if is_too_much {
+                    self.cut()
+                };
             }
             let was_empty = inbox.bytes.is_empty();
-            let is_too_much = inbox.bytes.len() + message.len() > INBOX_BYTES_MAX;
-            if is_too_much {
-                *inbox = Inbox { bytes: Vec::new(), end: Some(Cut::TooSlow) };
-            } else {
-                inbox.bytes.extend_from_slice(message);
-            }
-            was_empty || is_too_much
+            inbox.bytes.extend(message);
+            was_empty
         };
         if is_new {
             self.nudge();
         }
     }
 
-    /// Has its connection end.
+    /// Has its connection end, because it does not read what it has asked for.
+    fn cut(&self) {
+        {
+            let mut inbox = lock(&self.inbox);
+            if inbox.end.is_some() {
+                return;
+            }
+            inbox.take(usize::MAX);
+            inbox.end = Some(Cut::TooSlow);
+        }
+        self.nudge();
+    }
+
+    /// Has its connection end, because somebody says so.
     pub(crate) fn kill(&self) {
         lock(&self.inbox).end = Some(Cut::Killed);
         self.nudge();
@@ -223,10 +302,22 @@ impl Client {
         !inbox.bytes.is_empty() || inbox.end.is_some()
     }
 
-    /// What others had for it, and whether it is to end.
+    /// All that others had for it, and whether it is to end.
+    pub(crate) fn take_all(&self) -> (Vec<u8>, Option<Cut>) {
+        let mut inbox = lock(&self.inbox);
+        (inbox.take(usize::MAX), inbox.end)
+    }
+
+    /// What others had for it first, no more than can be queued for a peer, and whether it is to end. If there is more,
+    /// what was taken is enough for [`Event::Drained`](xferd_engine::Event::Drained) to follow.
     pub(crate) fn take(&self) -> (Vec<u8>, Option<Cut>) {
         let mut inbox = lock(&self.inbox);
-        (std::mem::take(&mut inbox.bytes), inbox.end)
+        (inbox.take(Effects::<()>::SEND_QUEUE_HIGH_BYTES as usize), inbox.end)
+    }
+
+    /// Bytes that others have for it.
+    fn waiting(&self) -> usize {
+        lock(&self.inbox).bytes.len()
     }
 
     /// As CLIENT LIST has it, without the end of the line.
@@ -266,11 +357,77 @@ impl Client {
             self.name().unwrap_or_default(),
             idle.min(age),
             self.database.load(Ordering::Relaxed),
-            lock(&self.inbox).bytes.len(),
+            self.waiting(),
             COMMANDS.get(self.command.load(Ordering::Relaxed)).map_or("NULL", |command| command.name),
             library.name,
             library.version,
         );
         line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients<const N: usize>(clients: &Clients) -> [Arc<Client>; N] {
+        std::array::from_fn(|_| clients.add(Peer::Unix { pid: 1, uid: 0, gid: 0 }))
+    }
+
+    fn counted(clients: &Clients) -> usize {
+        clients.waiting.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn so_much_waits_for_a_client_and_with_one_byte_more_it_is_cut() {
+        let all = Clients::default();
+        let [client, other] = clients(&all);
+        all.tell(&client, &vec![0; INBOX_BYTES_MAX]);
+        assert_eq!((client.end(), counted(&all)), (None, INBOX_BYTES_MAX));
+        all.tell(&client, &[0]);
+        assert_eq!((client.end(), client.waiting(), counted(&all)), (Some(Cut::TooSlow), 0, 0));
+        all.tell(&other, &vec![0; INBOX_BYTES_MAX + 1]);
+        assert_eq!((other.end(), counted(&all)), (Some(Cut::TooSlow), 0));
+    }
+
+    #[test]
+    fn so_much_waits_for_all_and_with_one_byte_more_those_are_cut_that_have_the_most() {
+        let all = Clients::default();
+        let keen: [_; 3] = clients(&all);
+        let deaf: [_; INBOXES_BYTES_MAX / INBOX_BYTES_MAX] = clients(&all);
+        keen.iter().for_each(|client| all.tell(client, b"news"));
+        let [first, rest @ ..] = &deaf;
+        rest.iter().for_each(|client| all.tell(client, &vec![0; INBOX_BYTES_MAX]));
+        all.tell(first, &vec![0; INBOXES_BYTES_MAX - counted(&all)]);
+        assert_eq!(counted(&all), INBOXES_BYTES_MAX);
+        assert!(deaf.iter().chain(&keen).all(|client| client.end().is_none()));
+        let [last, ..] = &keen;
+        all.tell(last, b"!");
+        assert!(counted(&all) <= INBOXES_BYTES_KEPT + 1, "{}", counted(&all));
+        assert!(deaf.iter().any(|client| client.end().is_none()), "more are cut than need be");
+        for client in &keen {
+            assert_eq!(client.end(), None);
+        }
+        assert_eq!(last.take(), (b"news!".to_vec(), None));
+    }
+
+    #[test]
+    fn what_waits_is_handed_over_in_parts_and_counted_until_then() {
+        const PART_BYTES: usize = Effects::<()>::SEND_QUEUE_HIGH_BYTES as usize;
+        let all = Clients::default();
+        let [client, gone] = clients(&all);
+        let message: Vec<u8> = (0..2 * PART_BYTES + 1).map(|index| (index % 251) as u8).collect();
+        all.tell(&client, &message);
+        all.tell(&gone, b"never read");
+        all.remove(&gone);
+        drop(gone);
+        let mut heard = Vec::new();
+        for part in [PART_BYTES, PART_BYTES, 1, 0] {
+            assert_eq!(counted(&all), message.len() - heard.len());
+            let (bytes, _) = client.take();
+            assert_eq!(bytes.len(), part);
+            heard.extend(bytes);
+        }
+        assert!(heard == message);
     }
 }

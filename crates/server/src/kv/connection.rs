@@ -83,7 +83,7 @@ impl Conversation {
             }
             "publish" => {
                 let part = |index| args.get(index).unwrap_or_default();
-                replies.integer(self.kv.channels.publish(part(1), part(2)) as i64);
+                replies.integer(self.kv.channels.publish(part(1), part(2), &self.kv.clients) as i64);
                 Ok(())
             }
             "pubsub" => self.pubsub(args, replies),

@@ -186,7 +186,7 @@ impl KvFrames {
             _ if self.is_committing => return Ok(()),
             _ => {}
         }
-        let (messages, _) = self.conversation.client.take();
+        let (messages, _) = self.conversation.client.take_all();
         if !messages.is_empty() {
             let write = |out: &mut Vec<u8>| out.extend_from_slice(&messages);
             effects.send_encoded(|out| encode_kv(opcode::KV_PUSH, 0, out, write));

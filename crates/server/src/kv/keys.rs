@@ -116,7 +116,7 @@ impl Keys {
             // What it is told after it was answered may not come before the answer.
             return Pushes { values: Vec::new(), end: None };
         }
-        let (values, cut) = state.conversation.client.take();
+        let (values, cut) = state.conversation.client.take_all();
         Pushes { values, end: cut.map(ended).or_else(|| state.ended()) }
     }
 }

@@ -11,7 +11,7 @@ use super::channels::Kind;
 use super::conversation::Conversation;
 
 /// Channels, and patterns, that one connection may listen to.
-const SUBSCRIPTIONS_MAX: usize = 10_000;
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 
 /// What a connection listens to.
 #[derive(Debug, Default)]

@@ -31,9 +31,6 @@ const REPLIES_BYTES_KEPT: usize = 4 << 10;
 /// Memory that a request in parts may leave behind for the next one.
 const PARTIAL_BYTES_KEPT: usize = 16 << 10;
 
-/// How long the rest of a request may take, and a peer to read what was sent.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// One connection of a client that speaks RESP.
 pub(crate) struct KvSession {
     conversation: Conversation,
@@ -316,14 +313,14 @@ impl Session for KvSession {
 
     fn patience(&self) -> Duration {
         match self.conversation.kv.idle() {
-            _ if !self.partial.is_empty() => PATIENCE,
+            _ if !self.partial.is_empty() => self.conversation.kv.patience,
             Some(idle) if self.conversation.subscriptions.len() == 0 => idle,
             _ => Duration::MAX,
         }
     }
 
     fn patience_while_sending(&self) -> Duration {
-        PATIENCE
+        self.conversation.kv.patience
     }
 
     fn kept_bytes(&self) -> u64 {

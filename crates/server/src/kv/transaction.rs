@@ -13,7 +13,7 @@ pub const QUEUED_COMMANDS_MAX: usize = 60_000;
 /// Bytes of them.
 pub const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// Keys that one connection may watch.
-const WATCHED_MAX: usize = 10_000;
+pub const WATCHED_MAX: usize = 10_000;
 
 /// What a connection has said since MULTI, and what it watches.
 #[derive(Default)]

@@ -463,7 +463,7 @@ fn a_ping_and_a_file_pass_a_change_that_waits_for_the_disk() {
     stage.say(5, &Frame::Digest(Hasher::new(DigestAlgorithm::Crc64Nvme).finish()));
     stage.say(5, &Frame::Commit { size: 0 });
     stage.settle(&mut dice);
-    kv.channels.publish(b"c", b"m");
+    kv.channels.publish(b"c", b"m", &kv.clients);
     stage.tell(Event::Nudged);
     assert_eq!((&stage.client.pongs, &stage.client.ended), (&vec![7], &[(4, 1), (5, 1)].into()));
     assert_eq!((stage.client.replies.len(), stage.client.pushes.len()), (0, 0));

@@ -66,7 +66,7 @@ fn what_is_pushed_comes_behind_the_answers_that_wait() {
     let all = [request(&[b"SUBSCRIBE", b"c"]), request(&[b"INCR", b"k"])].concat();
     let (send, receive) = mpsc::channel();
     keys.call(&all, move |replies, _| send.send(replies).expect("the test waits"));
-    kv.channels.publish(b"c", b"m");
+    kv.channels.publish(b"c", b"m", &kv.clients);
     assert!(bell.try_recv().is_ok());
     assert_eq!(keys.pushes(), Pushes { values: Vec::new(), end: None });
     kv.commit();
