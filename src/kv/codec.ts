@@ -150,6 +150,16 @@ export class Replies {
     return this.#value(texts, 0)
   }
 
+  /** The next value, if that is an array, with each of its values read in its own way. */
+  nextEach(texts: readonly Texts[]): unknown {
+    if (this.#bytes[this.#at] !== STAR) return this.next(asStrings)
+    this.#at += 1
+    const count = this.#length()
+    if (count === undefined) return null
+    if (count !== texts.length) return broken(`${count} values come for ${texts.length}`)
+    return texts.map((texts) => this.#value(texts, 1))
+  }
+
   #value(texts: Texts, depth: number): unknown {
     const begin = this.#at + 1
     const kind = String.fromCharCode(this.#bytes[this.#at] ?? 0)
@@ -309,6 +319,7 @@ function broken(what: string): never {
   throw new XferdError('PROTOCOL', `the server's reply makes no sense: ${what}`)
 }
 
+const STAR = 0x2a
 const CR = 0x0d
 const LF = 0x0a
 /** What there is room for at first, and what `*` or `$` with a number and the end of its line take. */
