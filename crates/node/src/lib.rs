@@ -1,4 +1,4 @@
-//! The face to Node: two classes, whose calls return a number and are answered by a completion with that number, and one
+//! The face to Node: three classes, whose calls return a number and are answered by a completion with that number, and one
 //! function that measures.
 //!
 //! `src/native.ts` describes the interface and is its only user. Failures come back as data; TypeScript throws them.
@@ -9,6 +9,7 @@ mod address;
 mod calls;
 pub mod ceiling;
 pub mod client;
+pub mod kv_client;
 pub mod options;
 pub mod raw;
 pub mod server;
