@@ -210,6 +210,27 @@ export interface NativeClient {
   drain(): RawCompletion[]
 }
 
+export interface RawKvClientOptions {
+  connections?: number
+  password?: string
+  name?: string
+  database?: number
+  timeoutMs?: number
+  backend?: 'auto' | 'mio' | 'uring'
+}
+
+export interface NativeKvClient {
+  /** By any connection if `line` is 0. Answered by a chunk, beside an error if that is not all. */
+  call(line: number, requests: Buffer, count: number): number
+  /** The number is that of the line, too. */
+  lease(): number
+  nextPushes(line: number): number
+  closeLine(line: number): void
+  cancel(id: number): void
+  close(): number
+  drain(): RawCompletion[]
+}
+
 export interface Native {
   startServer(options: RawServerOptions, wake: () => void): { server?: NativeServer; error?: RawError }
   openClient(
@@ -217,6 +238,11 @@ export interface Native {
     options: { timeoutMs?: number; ioThreads?: number; workers?: number; backend?: 'auto' | 'mio' | 'uring' },
     wake: () => void,
   ): { client?: NativeClient; backend?: RawBackend; error?: RawError }
+  openKvClient(
+    address: string,
+    options: RawKvClientOptions,
+    wake: () => void,
+  ): { client?: NativeKvClient; backend?: RawBackend; error?: RawError }
   measureCeiling(options: RawCeilingOptions, done: (result: RawCeiling) => void): RawError | null
   version(): string
 }

@@ -461,7 +461,7 @@ impl<S: Session> Conn<S> {
     fn takes_bytes(&self) -> bool {
         self.phase == Phase::Open
             && self.intake.is_none()
-            && !self.outbox.is_full()
+            && (self.session.reads_while_sending() || !self.outbox.is_full())
             && !self.works.is_full(self.kept.budget().has_many_files())
             && self.session.wants_bytes()
     }

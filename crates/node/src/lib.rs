@@ -1,4 +1,4 @@
-//! The face to Node: two classes, whose calls return a number and are answered by a completion with that number, and two
+//! The face to Node: three classes, whose calls return a number and are answered by a completion with that number, and two
 //! functions, which measure and import.
 //!
 //! `src/native.ts` describes the interface and is its only user. Failures come back as data; TypeScript throws them.
@@ -10,6 +10,7 @@ mod calls;
 pub mod ceiling;
 pub mod client;
 pub mod import;
+pub mod kv_client;
 pub mod options;
 pub mod raw;
 pub mod server;
