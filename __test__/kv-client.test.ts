@@ -1,25 +1,42 @@
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { type KvOptions, type Server, serve, XferdError } from 'xferd'
-import { REPOSITORY, until } from './fixture.js'
-import { Sockets } from './kv-sockets.js'
+import { connectKv, type KvClient, type KvOptions, type Server, serve, XferdError } from 'xferd'
+import { folder, REPOSITORY, until } from './fixture.js'
 
-const { KvClient }: typeof import('../src/kv/client.js') = require(join(REPOSITORY, 'dist/kv/client.js'))
+// Not a part of the package's face.
 const limits: typeof import('../src/kv/pipeline.js') = require(join(REPOSITORY, 'dist/kv/pipeline.js'))
-type KvClient = import('../src/kv/client.js').KvClient
+const { openKvTransport }: typeof import('../src/kv/native-transport.js') = require(
+  join(REPOSITORY, 'dist/kv/native-transport.js'),
+)
 
 /** A server of nothing but keys, and a client of it. */
-async function keys(
-  t: ExecutionContext,
-  kv: KvOptions = {},
-): Promise<{ server: Server; kv: KvClient; port: number; transport: Sockets }> {
-  const server = await serve({ listen: ['kv://127.0.0.1:0'], kv })
+async function keys(t: ExecutionContext, options: KvOptions = {}): Promise<{ server: Server; kv: KvClient }> {
+  const server = await serve({ listen: ['kv://127.0.0.1:0'], kv: options })
   t.teardown(() => server.close({ graceMs: 0 }))
-  const port = Number(new URL(server.addresses[0].replace('kv:', 'http:')).port)
-  const transport = new Sockets(port)
-  const client = new KvClient(transport)
-  t.teardown(() => client.close())
-  return { server, kv: client, port, transport }
+  const kv = await connectKv(
+    server.addresses[0],
+    options.password === undefined ? {} : { password: options.password },
+  )
+  t.teardown(() => kv.close())
+  return { server, kv }
+}
+
+/** A client, and how many batches it has sent. */
+async function counted(t: ExecutionContext): Promise<{ kv: KvClient; sent: () => number }> {
+  const { server, kv } = await keys(t)
+  const transport = await openKvTransport(server.addresses[0])
+  let calls = 0
+  const Client = kv.constructor as new (transport: unknown) => KvClient
+  const counting = new Client({
+    call: (...args: Parameters<typeof transport.call>) => {
+      calls += 1
+      return transport.call(...args)
+    },
+    lease: () => transport.lease(),
+    close: () => transport.close(),
+  })
+  t.teardown(() => counting.close())
+  return { kv: counting, sent: () => calls }
 }
 
 test('strings are set and asked for', async (t) => {
@@ -318,21 +335,21 @@ test('what makes no sense is refused here, and what else was said goes on', asyn
 })
 
 test('what is said in one turn is sent at once', async (t) => {
-  const { kv, transport } = await keys(t)
+  const { kv, sent } = await counted(t)
   await kv.ping()
-  const before = transport.sent
+  const before = sent()
   const later = Promise.resolve().then(() => kv.incr('c'))
   t.deepEqual(await Promise.all([kv.incr('a'), kv.incr('a'), later]), [1, 2, 1])
-  t.is(transport.sent, before + 1)
+  t.is(sent(), before + 1)
 })
 
 test('a batch has a largest number of commands and bytes', async (t) => {
-  const { kv, transport } = await keys(t)
+  const { kv, sent } = await counted(t)
   await kv.ping()
   const sends = async (count: number, value: string): Promise<number> => {
-    const before = transport.sent
+    const before = sent()
     await Promise.all(Array.from({ length: count }, (_, i) => kv.set(`key:${i % 10}`, value)))
-    return transport.sent - before
+    return sent() - before
   }
   const most = limits.BATCH_COMMANDS_MAX
   t.is(await sends(most, ''), 1)
@@ -560,7 +577,7 @@ test('every command is monitored', async (t) => {
 })
 
 test('a signal rejects what was not replied to', async (t) => {
-  const { kv, transport } = await keys(t)
+  const { kv, sent } = await counted(t)
   const controller = new AbortController()
   const hasty = kv.with({ signal: controller.signal })
   const [one, other] = [hasty.get('a'), kv.set('a', 1)]
@@ -568,13 +585,13 @@ test('a signal rejects what was not replied to', async (t) => {
   const error = await t.throwsAsync(one, { code: 'ABORTED', message: /too late/ })
   t.like(error?.cause, { message: 'too late' })
   t.is(await other, 'OK')
-  const before = transport.sent
+  const before = sent()
   await t.throwsAsync(hasty.get('a'), { code: 'ABORTED' })
   await t.throwsAsync(
     hasty.transaction((t) => [t.get('a')]),
     { code: 'ABORTED' },
   )
-  t.is(transport.sent, before)
+  t.is(sent(), before)
 })
 
 test('a server that is told to stop is said to', async (t) => {
@@ -582,4 +599,67 @@ test('a server that is told to stop is said to', async (t) => {
   await kv.shutdown()
   for await (const { event } of server.events()) if (event === 'stop-asked') break
   t.pass()
+})
+
+test('a client says who it is, and which database it wants', async (t) => {
+  const { server, kv } = await keys(t, { password: 'secret' })
+  await kv.set('a', 1)
+  const address = server.addresses[0]
+  await using other = await connectKv(address, {
+    password: 'secret',
+    name: 'other',
+    database: 3,
+    connections: 2,
+  })
+  t.is(await other.exists('a'), 0)
+  t.regex(await kv.clientList(), /name=other .*db=3 /)
+  await t.throwsAsync(connectKv(address), { code: 'PERMISSION', message: /password/ })
+  await t.throwsAsync(connectKv(address, { password: 'wrong' }), { code: 'PERMISSION' })
+})
+
+test('a client is not connected where nobody listens, or where it makes no sense', async (t) => {
+  const server = await serve({ listen: ['kv://127.0.0.1:0'] })
+  await server.close()
+  await t.throwsAsync(connectKv(server.addresses[0], { timeoutMs: 1000 }), { code: 'CONNECTION_REFUSED' })
+  const code = 'INVALID_ARGUMENT'
+  await t.throwsAsync(connectKv('http://127.0.0.1'), { code, message: /kv:/ })
+  await t.throwsAsync(connectKv('kv://127.0.0.1:1', { connections: 0 }), { code })
+  const aborted = AbortSignal.abort(new Error('never mind'))
+  await t.throwsAsync(connectKv('kv://127.0.0.1:1', { signal: aborted }), {
+    code: 'ABORTED',
+    message: /never mind/,
+  })
+})
+
+test('a client reaches keys by a Unix socket', async (t) => {
+  const socket = join(folder(t), 'kv.sock')
+  const server = await serve({ listen: [`kv+unix://${socket}`] })
+  t.teardown(() => server.close({ graceMs: 0 }))
+  await using kv = await connectKv(server.addresses[0])
+  t.is(await kv.incr('a'), 1)
+})
+
+test('a client that is closed ends what is under way, and says so from then on', async (t) => {
+  const { kv } = await keys(t)
+  const feed = kv.subscribe('a')
+  await feed.ready
+  const listening = (async () => {
+    for await (const _ of feed) t.fail()
+  })()
+  await kv.close()
+  await listening
+  await t.throwsAsync(kv.get('a'), { code: 'ABORTED' })
+  await t.throwsAsync(kv.subscribe('a').ready, { code: 'ABORTED' })
+})
+
+test('what was on its way when the connection broke says so, and what comes next goes on', async (t) => {
+  const { kv } = await keys(t)
+  const id = await kv.command('CLIENT', 'ID')
+  const [killed, lost] = await Promise.allSettled([
+    kv.clientKill({ id: Number(id), skipMe: false }),
+    kv.set('a', 1),
+  ])
+  t.is(killed.status, 'fulfilled')
+  t.is(lost.status === 'rejected' && lost.reason.code, 'CONNECTION_LOST')
+  t.is(await kv.incr('a'), 1)
 })

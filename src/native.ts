@@ -178,6 +178,14 @@ export interface RawCeiling {
   cpuSeconds?: number
 }
 
+/** An error, or what was taken over. */
+export interface RawImport {
+  error?: RawError
+  keys?: number
+  bytes?: number
+  tornBytes?: number
+}
+
 export interface NativeServer {
   addresses(): string[]
   backend(): RawBackend
@@ -244,6 +252,7 @@ export interface Native {
     wake: () => void,
   ): { client?: NativeKvClient; backend?: RawBackend; error?: RawError }
   measureCeiling(options: RawCeilingOptions, done: (result: RawCeiling) => void): RawError | null
+  importKeys(source: string, dir: string, done: (result: RawImport) => void): RawError | null
   version(): string
 }
 

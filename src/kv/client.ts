@@ -16,7 +16,7 @@ export interface KvView {
    * Cancels all that was not replied to, which then rejects with `ABORTED` and the signal's reason as its `cause`. A command that was
    * sent may be carried out nevertheless.
    */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Something that was said on a channel. */
@@ -56,7 +56,7 @@ export class KvClient<B extends string | Buffer = string> extends CommandsOf<B> 
   /** The same client, looked at in another way. It costs next to nothing. */
   with(view: KvView & { buffers: true }): KvClient<Buffer>
   with(view: KvView & { buffers: false }): KvClient
-  with(view: { signal?: AbortSignal }): KvClient<B>
+  with(view: { signal?: AbortSignal | undefined }): KvClient<B>
   with({ buffers, signal = this.#signal }: KvView): unknown {
     const texts = buffers === undefined ? this.#texts : buffers ? asBuffers : asStrings
     return new KvClient(this.#transport, texts, this.#pipeline, signal)
