@@ -72,6 +72,10 @@ fn open(address: impl Into<Address>, configure: impl FnOnce(&mut KvConfig)) -> K
     KvClient::open(address, config).unwrap()
 }
 
+fn keys_behind(password: &str) -> xferd_server::KvConfig {
+    xferd_server::KvConfig { password: Some(password.into()), ..Default::default() }
+}
+
 fn requests(commands: &[&[&str]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     commands.iter().for_each(|command| encode_request(*command, &mut bytes));
@@ -289,7 +293,7 @@ fn who_does_one_thing_after_the_other_has_one_connection() {
 
 #[test]
 fn a_connection_says_its_name_its_password_and_where_its_keys_are() {
-    let store = Store::with(|config| config.kv.password = Some("secret".into()));
+    let store = Store::with(|config| config.kv = Some(keys_behind("secret")));
     let client = open(store.address(), |config| {
         (config.password, config.name) = (Some("secret".into()), Some("test".into()));
         config.database = 3;
@@ -300,7 +304,7 @@ fn a_connection_says_its_name_its_password_and_where_its_keys_are() {
 
 #[test]
 fn a_wrong_password_is_told_at_once_and_not_tried_for_ever() {
-    let store = Store::with(|config| config.kv.password = Some("secret".into()));
+    let store = Store::with(|config| config.kv = Some(keys_behind("secret")));
     let client = open(store.address(), |config| config.password = Some("guess".into()));
     for _ in 0..3 * FAILURES_MAX {
         let failure = client.batch(&[&["PING"]]).failure();

@@ -10,6 +10,7 @@ mod calls;
 pub mod ceiling;
 pub mod client;
 pub mod kv_client;
+mod kv_inside;
 pub mod options;
 pub mod raw;
 pub mod server;
