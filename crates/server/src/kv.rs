@@ -8,6 +8,7 @@ mod config;
 mod connection;
 mod conversation;
 mod documentation;
+mod frames;
 mod info;
 mod keys;
 mod metrics;
@@ -28,6 +29,7 @@ use xferd_wire::ErrorCode;
 
 pub use auth::{ADDRESSES_MAX, FAILURES_KEPT, FAILURES_MAX};
 pub use clients::INBOX_BYTES_MAX;
+pub(crate) use frames::KvFrames;
 pub use keys::{CALL_REPLIES_BYTES_MAX, CALLS_WAITING_BYTES_MAX, CALLS_WAITING_MAX, Keys, Pushes};
 pub use metrics::{CommandMetrics, KvMetrics};
 pub(crate) use session::KvSession;
@@ -123,6 +125,13 @@ impl Kv {
         Ok(kv)
     }
 
+    /// As many bytes of requests that are not whole are kept now, and were before.
+    fn count_pending(&self, before: usize, after: usize) {
+        if before != after {
+            self.pending_bytes.fetch_add((after as u64).wrapping_sub(before as u64), Ordering::Relaxed);
+        }
+    }
+
     /// Starts the thread that commits for those who cannot wait.
     ///
     /// # Errors
@@ -194,4 +203,20 @@ fn not_opened(error: &LogError) -> Failure {
         _ => ErrorCode::Io,
     };
     Failure::new(code, error.to_string())
+}
+
+#[cfg(test)]
+impl Kv {
+    /// One whose log nobody commits to by himself, and the folder that it is in.
+    pub(crate) fn uncommitted() -> (Arc<Self>, tempfile::TempDir) {
+        let directory = tempfile::tempdir().expect("a folder");
+        let dir = Some(directory.path().to_owned());
+        let config = KvConfig { dir, fsync: Fsync::Always, ..KvConfig::default() };
+        (Arc::new(Self::open(&config, 1, Arc::default()).expect("an empty store")), directory)
+    }
+
+    /// What the thread does that commits.
+    pub(crate) fn commit(&self) {
+        self.commits.carry_out(self.persistence.as_ref().expect("a log").log());
+    }
 }

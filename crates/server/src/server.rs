@@ -191,10 +191,12 @@ impl Server {
             tracing::warn!(%error, "cannot raise the limit of open files");
         }
         let (log, budget) = (Arc::<Log>::default(), Budget::default());
-        let files =
-            config.serves(Protocol::Transfer).then(|| serve_files(&config, &log, &budget)).transpose()?;
         let kv = config.kv.clone().or_else(|| config.serves(Protocol::Kv).then(KvConfig::default));
         let kv = kv.map(|kv| Kv::open(&kv, config.connections_max, log.clone()).map(Arc::new)).transpose()?;
+        let files = config
+            .serves(Protocol::Transfer)
+            .then(|| serve_files(&config, &log, &budget, kv.clone()))
+            .transpose()?;
         let services = Services { files, kv };
         let bound: Vec<_> = config.listen.iter().map(Listen::bind).collect::<Result<_, _>>()?;
         let (listeners, listening): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
@@ -404,7 +406,12 @@ impl Placement {
     }
 }
 
-fn serve_files(config: &Config, log: &Arc<Log>, budget: &Budget) -> Result<Arc<Shared>, Failure> {
+fn serve_files(
+    config: &Config,
+    log: &Arc<Log>,
+    budget: &Budget,
+    kv: Option<Arc<Kv>>,
+) -> Result<Arc<Shared>, Failure> {
     let options =
         Options { read_only: config.read_only, durable: config.durable, write_policy: config.write_policy };
     Ok(Arc::new(Shared {
@@ -414,6 +421,7 @@ fn serve_files(config: &Config, log: &Arc<Log>, budget: &Budget) -> Result<Arc<S
         transfers: Arc::default(),
         open_files: Arc::default(),
         budget: budget.clone(),
+        kv,
     }))
 }
 

@@ -25,6 +25,8 @@ use crate::log::HappeningKind;
 pub(crate) enum Way {
     /// On a connection that speaks RESP, in the version that it asks for.
     Resp,
+    /// In frames on a connection that transfers files.
+    Frames,
     /// In this process, which has nobody to say who it is to.
     Inside,
 }
@@ -90,7 +92,7 @@ impl Conversation {
             command.ok_or_else(|| unknown_command(args)).and_then(|command| self.admit(command, args));
         let (index, command) = match admitted {
             Ok(command) => (index.unwrap_or_default(), command),
-            Err(_) if is_http(args) => {
+            Err(_) if self.way == Way::Resp && is_http(args) => {
                 self.is_closing = true;
                 return self.report(
                     ErrorCode::Protocol,

@@ -123,12 +123,7 @@ impl KvSession {
     }
 
     fn count_pending(&self, before: usize, after: usize) {
-        if before != after {
-            self.conversation
-                .kv
-                .pending_bytes
-                .fetch_add((after as u64).wrapping_sub(before as u64), Ordering::Relaxed);
-        }
+        self.conversation.kv.count_pending(before, after);
     }
 
     fn break_off(&mut self, why: &str, out: &mut Vec<u8>) {

@@ -1,18 +1,8 @@
 use std::sync::mpsc;
 
-use xferd_kv::Fsync;
 use xferd_wire::resp::encode_request;
 
 use super::*;
-use crate::KvConfig;
-
-/// A store whose log nobody commits to by himself.
-fn store() -> (Arc<Kv>, tempfile::TempDir) {
-    let directory = tempfile::tempdir().expect("a folder");
-    let config =
-        KvConfig { dir: Some(directory.path().to_owned()), fsync: Fsync::Always, ..KvConfig::default() };
-    (Arc::new(Kv::open(&config, 1, Arc::default()).expect("an empty store")), directory)
-}
 
 fn request(args: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -20,15 +10,9 @@ fn request(args: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-impl Kv {
-    fn commit(&self) {
-        self.commits.carry_out(self.persistence.as_ref().expect("a log").log());
-    }
-}
-
 #[test]
 fn replies_wait_for_the_log_and_so_many_of_them() {
-    let (kv, _directory) = store();
+    let (kv, _directory) = Kv::uncommitted();
     let keys = Keys::new(kv.clone(), || {});
     let (send, receive) = mpsc::channel();
     let call = || {
@@ -53,7 +37,7 @@ fn replies_wait_for_the_log_and_so_many_of_them() {
 
 #[test]
 fn replies_that_wait_have_so_many_bytes_and_no_further_call_is_carried_out() {
-    let (kv, _directory) = store();
+    let (kv, _directory) = Kv::uncommitted();
     let keys = Keys::new(kv.clone(), || {});
     let (send, receive) = mpsc::channel();
     let call = |args: &[&[u8]]| {
@@ -76,7 +60,7 @@ fn replies_that_wait_have_so_many_bytes_and_no_further_call_is_carried_out() {
 
 #[test]
 fn what_is_pushed_comes_behind_the_answers_that_wait() {
-    let (kv, _directory) = store();
+    let (kv, _directory) = Kv::uncommitted();
     let (ring, bell) = mpsc::channel();
     let keys = Keys::new(kv.clone(), move || ring.send(()).expect("the test waits"));
     let all = [request(&[b"SUBSCRIBE", b"c"]), request(&[b"INCR", b"k"])].concat();
