@@ -3,12 +3,16 @@ import test, { type ExecutionContext } from 'ava'
 import { type KvOptions, type Server, serve } from 'xferd'
 import type * as transports from '../src/kv/native-transport.js'
 import type { KvAnswer, KvLine, KvTransport } from '../src/kv/transport.js'
-import type { RawKvClientOptions } from '../src/native.js'
+import type * as addon from '../src/native.js'
+import type { NativeServer, RawKvClientOptions } from '../src/native.js'
+import { folder } from './fixture.js'
 
 // What the package does not export: this is what a KvClient stands on.
-const { openKvTransport }: typeof transports = require(
+const { openInsideTransport, openKvTransport }: typeof transports = require(
   join(process.cwd(), 'dist', 'kv', 'native-transport.js'),
 )
+
+const { native }: typeof addon = require(join(process.cwd(), 'dist', 'native.js'))
 
 type Opened = { server: Server; transport: transports.NativeTransport }
 
@@ -23,6 +27,17 @@ async function keys(
   const transport = await openKvTransport(server.addresses[0], options)
   t.teardown(() => transport.close())
   return { server, transport }
+}
+
+/** Keys of a server in this process, and the server as the addon has it. */
+async function inside(t: ExecutionContext, listen: string[], kv?: KvOptions) {
+  const options = { listen, root: folder(t), ...(kv && { kv }) }
+  const started = native().startServer(options, () => void server.drain())
+  const server = started.server as NativeServer
+  t.teardown(() => server.close(0))
+  const transport = openInsideTransport(server)
+  t.teardown(() => transport.close())
+  return { server: { addresses: () => server.addresses()[0] as string }, transport }
 }
 
 function encoded(...commands: string[]): Buffer {
@@ -42,7 +57,6 @@ async function shown(answer: Promise<KvAnswer>): Promise<string> {
 
 test('a batch is answered whole and in order', async (t) => {
   const { transport } = await keys(t, { password: 'secret' }, { password: 'secret' })
-  t.regex(transport.address, /^kv:\/\/127\.0\.0\.1:\d+$/)
   t.regex(transport.backend.name, /^(mio|uring)$/)
   t.is(
     await ask(transport, 'SET k 5', 'INCR k', 'GET k', 'NONSENSE').then((text) => text.slice(0, 14)),
@@ -108,6 +122,46 @@ test('where there are no keys the error says so', async (t) => {
 
 test('a leased connection keeps its state and hears what is published', async (t) => {
   const { transport } = await keys(t)
+  await leases(t, transport)
+})
+
+test('the keys of a server in this process are reached without a connection', async (t) => {
+  const { server, transport } = await inside(t, ['kv://127.0.0.1:0'], { password: 'secret' })
+  t.is(await ask(transport, 'SET k 5', 'INCR k', 'GET k'), '+OK :6 $1 6 ')
+  t.regex(await ask(transport, 'CLIENT LIST'), /addr=same-process/)
+  const outside = await openKvTransport(server.addresses(), { password: 'secret' })
+  t.teardown(() => outside.close())
+  t.is(await ask(outside, 'INCR k'), ':7 ')
+  t.is(await shown(transport.call(Buffer.from('*1\r\n$4\r\nPI'), 1)), 'INVALID_ARGUMENT')
+  await leases(t, transport)
+  // Who was ended by others begins anew.
+  t.regex(await ask(outside, 'CLIENT KILL TYPE normal'), /^:[1-9]/)
+  t.is(await ask(transport, 'PING'), 'CONNECTION_LOST')
+  t.is(await ask(transport, 'GET k'), '$1 1 ')
+  const signal = AbortSignal.abort(new Error('why not'))
+  t.is((await transport.call(encoded('PING'), 1, signal)).error?.message, 'aborted: why not')
+  await transport.close()
+  t.is(await ask(transport, 'PING'), 'ABORTED')
+})
+
+test('what is answered inside is on the disk, and replies keep their order', async (t) => {
+  const dir = folder(t)
+  const { transport } = await inside(t, ['xfer://127.0.0.1:0'], { dir, fsync: 'always' })
+  const answers = await Promise.all(Array.from({ length: 200 }, () => ask(transport, 'INCR n', 'PING')))
+  t.deepEqual(
+    answers,
+    answers.map((_, index) => `:${index + 1} +PONG `),
+  )
+  await leases(t, transport)
+  await transport.close()
+})
+
+test('a server without keys says so inside as well', async (t) => {
+  await t.throwsAsync(inside(t, ['xfer://127.0.0.1:0']), { code: 'UNSUPPORTED', message: /kv:\/\// })
+})
+
+/** What holds wherever keys are. */
+async function leases(t: ExecutionContext, transport: KvTransport): Promise<void> {
   const [line, other] = await Promise.all([transport.lease(), transport.lease()])
   t.is(await ask(line, 'WATCH k'), '+OK ')
   t.is(await ask(transport, 'SET k 1'), '+OK ')
@@ -128,4 +182,4 @@ test('a leased connection keeps its state and hears what is published', async (t
   const id = (await ask(other, 'CLIENT ID')).trim().slice(1)
   t.is(await ask(transport, `CLIENT KILL ID ${id}`), ':1 ')
   await broken
-})
+}

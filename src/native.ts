@@ -191,6 +191,7 @@ export interface NativeServer {
   backend(): RawBackend
   stats(): RawServerStats
   kvMetrics(): RawKvMetrics | null
+  openKv(wake: () => void): OpenedKvClient
   events(): RawServerEvent[]
   close(graceMs: number): number
   drain(): RawCompletion[]
@@ -227,6 +228,12 @@ export interface RawKvClientOptions {
   backend?: 'auto' | 'mio' | 'uring'
 }
 
+export interface OpenedKvClient {
+  client?: NativeKvClient
+  backend?: RawBackend
+  error?: RawError
+}
+
 export interface NativeKvClient {
   /** By any connection if `line` is 0. Answered by a chunk, beside an error if that is not all. */
   call(line: number, requests: Buffer, count: number): number
@@ -246,11 +253,7 @@ export interface Native {
     options: { timeoutMs?: number; ioThreads?: number; workers?: number; backend?: 'auto' | 'mio' | 'uring' },
     wake: () => void,
   ): { client?: NativeClient; backend?: RawBackend; error?: RawError }
-  openKvClient(
-    address: string,
-    options: RawKvClientOptions,
-    wake: () => void,
-  ): { client?: NativeKvClient; backend?: RawBackend; error?: RawError }
+  openKvClient(address: string, options: RawKvClientOptions, wake: () => void): OpenedKvClient
   measureCeiling(options: RawCeilingOptions, done: (result: RawCeiling) => void): RawError | null
   importKeys(source: string, dir: string, done: (result: RawImport) => void): RawError | null
   version(): string

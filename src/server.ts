@@ -27,7 +27,7 @@ export interface ServeOptions {
    * one store.
    */
   listen?: string[]
-  /** The key-value store, if one of the addresses is for keys. */
+  /** How to keep keys. There are some if this is given, or if one of the addresses is for them. */
   kv?: KvOptions
   /** Threads that move bytes. */
   ioThreads?: number

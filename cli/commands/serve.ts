@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { resolve } from 'node:path'
 import * as Args from '@oclif/core/args'
 import * as Flags from '@oclif/core/flags'
-import { DEFAULT_PORT, type Server, type ServerEvent, serve } from '../../src/index.js'
+import { DEFAULT_PORT, type KvOptions, type Server, type ServerEvent, serve } from '../../src/index.js'
 import { BACKENDS } from '../backends.js'
 import { XferdCommand } from '../command.js'
 import { EXIT_CODES } from '../exit-codes.js'
@@ -72,8 +72,7 @@ export class Serve extends XferdCommand {
       description: 'memory that keys may take: a number, or 100mb, 2gb; as much as there is unless given',
     }),
     'kv-policy': Flags.option({ options: KV_POLICIES })({
-      description: 'which keys make room for others when that is used up',
-      default: 'noeviction' as const,
+      description: 'which keys make room for others when that is used up; noeviction unless given',
     }),
     'kv-password-file': Flags.string({
       helpValue: 'FILE',
@@ -85,8 +84,7 @@ export class Serve extends XferdCommand {
     }),
     'kv-fsync': Flags.option({ options: KV_FSYNCS })({
       description:
-        'when what was recorded is synchronised to disk: before it is acknowledged, once a second, or when the system does so',
-      default: 'everysec' as const,
+        'when what was recorded is synchronised to disk: before it is acknowledged, once a second, or when the system does so; everysec unless given',
     }),
     'kv-idle': Flags.integer({
       min: 1,
@@ -106,18 +104,20 @@ export class Serve extends XferdCommand {
     const passwordFile = flags['kv-password-file']
     const password = passwordFile === undefined ? undefined : await firstLine(passwordFile)
     const listen = flags.listen ?? [`xfer://127.0.0.1:${flags.port ?? DEFAULT_PORT}`]
+    const kv: KvOptions = {
+      ...(flags['kv-policy'] === undefined ? {} : { policy: flags['kv-policy'] }),
+      ...(flags['kv-fsync'] === undefined ? {} : { fsync: flags['kv-fsync'] }),
+      ...(flags['kv-dir'] === undefined ? {} : { dir: flags['kv-dir'] }),
+      ...(flags['kv-max-memory'] === undefined ? {} : { maxMemory: flags['kv-max-memory'] }),
+      ...(password === undefined ? {} : { password }),
+      ...(flags['kv-idle'] === undefined ? {} : { idleMs: flags['kv-idle'] * 1000 }),
+    }
     const servesFiles = listen.some((address) => !address.startsWith('kv'))
     const server = await serve({
       ...(servesFiles ? { root: args.root } : {}),
       listen,
-      kv: {
-        policy: flags['kv-policy'],
-        fsync: flags['kv-fsync'],
-        ...(flags['kv-dir'] === undefined ? {} : { dir: flags['kv-dir'] }),
-        ...(flags['kv-max-memory'] === undefined ? {} : { maxMemory: flags['kv-max-memory'] }),
-        ...(password === undefined ? {} : { password }),
-        ...(flags['kv-idle'] === undefined ? {} : { idleMs: flags['kv-idle'] * 1000 }),
-      },
+      // Keys are kept where somebody says how, even if nobody listens for them alone.
+      ...(Object.keys(kv).length > 0 ? { kv } : {}),
       durable: flags.fsync,
       ...(flags.backend === undefined ? {} : { backend: flags.backend }),
       ...(flags['write-path'] === undefined ? {} : { writePath: flags['write-path'] }),

@@ -7,10 +7,11 @@ use xferd_engine::fuzzing::{Connection, Played};
 use xferd_server::ServerSession;
 use xferd_server::fuzzing::Stage;
 use xferd_store::{Hasher, Options, Store, digest_of};
+use xferd_wire::resp::ReplyScanner;
 use xferd_wire::{
-    Checksum, Decoder, Digest, DigestAlgorithm, FileHeader, Frame, Framed, Get, Hello, Identity, Item,
-    LinkTarget, List, MakeDir, Mtime, Put, RemotePath, Remove, Rename, SetAttributes, Sharing, Symlink,
-    TransferId, encode,
+    Checksum, Decoder, Digest, DigestAlgorithm, FileHeader, Frame, Framed, Get, Hello, Identity, Item, KV,
+    KvPart, LinkTarget, List, MakeDir, Mtime, Put, RemotePath, Remove, Rename, SetAttributes, Sharing,
+    Symlink, TransferId, encode, write_kv_args,
 };
 
 use crate::input::Input;
@@ -30,6 +31,29 @@ const LENS: [u64; 6] = [1, 8, 100, 5000, 70_000, LARGE_BYTES as u64];
 const PIECES: [usize; 6] = [1, 13, 300, 5000, 70_000, usize::MAX];
 const DIGESTS: [DigestAlgorithm; 4] =
     [DigestAlgorithm::Crc64Nvme, DigestAlgorithm::None, DigestAlgorithm::Blake3, DigestAlgorithm::Crc64Nvme];
+
+const COMMANDS: [&str; 20] = [
+    "PING",
+    "SET k v",
+    "GET k",
+    "INCR n",
+    "APPEND k vv",
+    "LPUSH l a b",
+    "LRANGE l 0 -1",
+    "HGETALL h",
+    "HSET h f v",
+    "MULTI",
+    "EXEC",
+    "WATCH k",
+    "SUBSCRIBE c d",
+    "UNSUBSCRIBE",
+    "PUBLISH c m",
+    "MONITOR",
+    "QUIT",
+    "CLIENT KILL TYPE pubsub",
+    "RESET",
+    "SHUTDOWN",
+];
 
 /// Nothing panics, no limit is passed, each request gets one answer and what is answered is true, nothing outside the
 /// root is touched and nothing is left behind.
@@ -141,6 +165,8 @@ struct Peer {
     /// The request whose raw bytes are coming, and how many still do.
     raw: (u32, u64),
     open: BTreeMap<u32, Request>,
+    /// What has come of a reply, or of what came unasked.
+    said: Vec<u8>,
     /// The server has given it up, or it has hung up in the middle of something.
     is_lost: bool,
     /// It has said what makes its own account of requests worthless.
@@ -185,6 +211,7 @@ impl Peer {
             decoder: Decoder::new(),
             raw: (0, 0),
             open: BTreeMap::new(),
+            said: Vec::new(),
             is_lost: false,
             is_confused: false,
         }
@@ -291,7 +318,8 @@ impl Peer {
                 Frame::Symlink(Symlink { path, target: LinkTarget::parse(target).expect("a target") })
             }
             21 => Frame::SetAttributes(SetAttributes { path, mode: 0o700, mtime: Mtime::default() }),
-            _ => Frame::Checksum(Checksum { path, digest: input.pick(&DIGESTS) }),
+            22 => Frame::Checksum(Checksum { path, digest: input.pick(&DIGESTS) }),
+            _ => return self.say_command(request, input),
         };
         let is_about_connection = matches!(frame, Frame::Ping(_));
         if known.is_none() && begins(&frame) {
@@ -307,6 +335,22 @@ impl Peer {
             });
         }
         self.say(if is_about_connection { 0 } else { request }, &frame);
+    }
+
+    /// Something about keys, whole or in two parts.
+    fn say_command(&mut self, request: u32, input: &mut Input<'_>) {
+        self.open.insert(request, Request::default());
+        let mut bytes = Vec::new();
+        write_kv_args(
+            input.pick(&COMMANDS).split(' ').map(str::as_bytes).collect::<Vec<_>>().into_iter(),
+            &mut bytes,
+        );
+        let at = usize::from(input.u8());
+        if (1..bytes.len()).contains(&at) {
+            self.say(request, &Frame::Kv(KvPart { bytes: bytes.drain(..at).collect(), more: true }));
+            self.say(0, &Frame::Ping(1));
+        }
+        self.say(request, &Frame::Kv(KvPart { bytes, more: false }));
     }
 
     /// Any frame at all, and what is none.
@@ -341,7 +385,7 @@ impl Peer {
             bytes = &rest[taken..];
             match item {
                 Some(Item::Frame(Framed { request, frame })) => self.on_frame(request, frame, transfers),
-                Some(Item::Hello(hello)) => assert_eq!(hello, Hello::default()),
+                Some(Item::Hello(hello)) => assert!(hello.can(KV)),
                 None => {}
             }
         }
@@ -354,6 +398,12 @@ impl Peer {
         if let Frame::Have(have) = &frame {
             if !transfers.contains(&have.transfer) {
                 transfers.push(have.transfer);
+            }
+        }
+        if let Frame::KvReply(part) | Frame::KvPush(part) = &frame {
+            self.said.extend_from_slice(&part.bytes);
+            if !part.more {
+                check_values(&std::mem::take(&mut self.said));
             }
         }
         if request == 0 {
@@ -393,9 +443,21 @@ impl Peer {
             Frame::Committed(_) | Frame::Entry(_) | Frame::Done | Frame::Error(_) => {
                 self.open.remove(&request);
             }
-            Frame::Entries(_) | Frame::Have(_) => {}
+            Frame::KvReply(KvPart { more: false, .. }) => {
+                self.open.remove(&request);
+            }
+            Frame::Entries(_) | Frame::Have(_) | Frame::KvReply(_) => {}
             other => panic!("{other:?} is not for a server to say"),
         }
+    }
+}
+
+/// Values of RESP, one after another.
+fn check_values(mut bytes: &[u8]) {
+    assert!(!bytes.is_empty(), "an empty reply");
+    while !bytes.is_empty() {
+        let len = ReplyScanner::new().scan(bytes).expect("a reply is RESP");
+        bytes = &bytes[len.expect("a reply is whole")..];
     }
 }
 

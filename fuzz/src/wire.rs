@@ -1,7 +1,8 @@
 //! Everything that is decoded from the network.
 
 use xferd_wire::{
-    DecodeError, Decoder, Frame, Framed, Hello, Item, LinkTarget, MAGIC, RemotePath, choose_version, encode,
+    DecodeError, Decoder, Frame, Framed, Hello, Item, KvArgs, KvPart, LinkTarget, MAGIC, RemotePath,
+    choose_version, encode, write_kv_args,
 };
 
 use crate::input::Input;
@@ -102,10 +103,21 @@ fn check_stream(stream: &[u8], lens: &[u8]) {
 
     for item in whole.0 {
         let Item::Frame(Framed { request, frame }) = &item else { continue };
+        if let Frame::Kv(KvPart { bytes, more: false }) = frame {
+            check_args(bytes);
+        }
         let mut again = Vec::new();
         Hello::default().encode(&mut again);
         encode(*request, frame, &mut again);
         assert_eq!(decode([&again[..]].into_iter()).0.last(), Some(&item));
+    }
+}
+
+fn check_args(bytes: &[u8]) {
+    if let Ok(args) = KvArgs::default().read(bytes) {
+        let mut again = Vec::new();
+        write_kv_args(args.iter().collect::<Vec<_>>().into_iter(), &mut again);
+        assert_eq!(again, bytes);
     }
 }
 

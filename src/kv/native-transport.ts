@@ -1,7 +1,14 @@
 import { Address } from '../address.js'
 import { Completions, failure } from '../completions.js'
 import { errorFrom, XferdError } from '../error.js'
-import { type NativeKvClient, native, type RawBackend, type RawKvClientOptions } from '../native.js'
+import {
+  type NativeKvClient,
+  type NativeServer,
+  native,
+  type OpenedKvClient,
+  type RawBackend,
+  type RawKvClientOptions,
+} from '../native.js'
 import type { KvAnswer, KvLine, KvTransport } from './transport.js'
 
 /**
@@ -14,26 +21,36 @@ export async function openKvTransport(
   options: RawKvClientOptions = {},
 ): Promise<NativeTransport> {
   const store = await Address.ofStore(address)
+  return opened((wake) => native().openKvClient(store, options, wake))
+}
+
+/**
+ * The way to the keys of a server in this process, which has no connection: commands are carried out where they are called.
+ *
+ * @throws {XferdError} `UNSUPPORTED` if it keeps none
+ */
+export function openInsideTransport(server: NativeServer): NativeTransport {
+  return opened((wake) => server.openKv(wake))
+}
+
+function opened(open: (wake: () => void) => OpenedKvClient): NativeTransport {
   const calls = new Completions()
-  const { client, backend, error } = native().openKvClient(store, options, calls.wake)
+  const { client, backend, error } = open(calls.wake)
   if (!(client && backend))
     throw error ? errorFrom(error) : new XferdError('INTERNAL', 'the addon opened no client of keys')
   calls.attach(client)
-  return new NativeTransport(store, client, backend, calls)
+  return new NativeTransport(client, backend, calls)
 }
 
 /** The addon's client of keys: connections that are shared, made anew when they break, and leased. */
 export class NativeTransport implements KvTransport {
-  /** The server: `kv://HOST:PORT`, or `kv+unix:///PATH`. */
-  readonly address: string
   /** What waits for its sockets; with `auto`, the `reason` says why that is not io_uring. */
   readonly backend: Readonly<RawBackend>
   readonly #client: NativeKvClient
   readonly #calls: Completions
   #closed: Promise<unknown> | undefined
 
-  constructor(address: string, client: NativeKvClient, backend: RawBackend, calls: Completions) {
-    this.address = address
+  constructor(client: NativeKvClient, backend: RawBackend, calls: Completions) {
     this.backend = backend
     this.#client = client
     this.#calls = calls

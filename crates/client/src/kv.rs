@@ -9,11 +9,15 @@ mod client;
 mod dialer;
 mod framing;
 mod greeting;
+mod lane;
 mod lease;
 mod line;
 mod pool;
 mod quota;
 mod session;
+
+pub(crate) use dialer::Way;
+pub(crate) use lane::{Lane, Order};
 
 pub use call::{KvCall, KvCut};
 pub use client::{KV_CONNECTIONS_MAX, KV_LEASES_MAX, KvClient, KvConfig};

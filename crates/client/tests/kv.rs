@@ -6,6 +6,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -14,13 +15,14 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use xferd_client::{
-    CALLS_MAX, KV_CONNECTIONS_MAX, KV_LEASES_MAX, KvCall, KvClient, KvConfig, KvCut, KvLine, PUSHES_BYTES_MAX,
+    CALLS_MAX, Client, Compare, KV_CONNECTIONS_MAX, KV_LEASES_MAX, KvCall, KvClient, KvConfig, KvCut, KvLine,
+    PUSHES_BYTES_MAX, PushSpec, Selection, Sources,
 };
 use xferd_engine::Failure;
 use xferd_os::net::Address;
-use xferd_server::{Config, FAILURES_MAX, Listen, Server};
-use xferd_wire::ErrorCode;
+use xferd_server::{Config, FAILURES_MAX, Listen, Protocol, Server};
 use xferd_wire::resp::encode_request;
+use xferd_wire::{DigestAlgorithm, ErrorCode, RemotePath};
 
 /// How long a test waits for what must happen. Only a broken client is this late.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,8 +43,11 @@ impl Store {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::new(directory.path());
         config.io_threads = 2;
-        config.listen =
-            vec![Listen::kv(([127, 0, 0, 1], 0)), Listen::kv(directory.path().join("kv").as_path())];
+        config.listen = vec![
+            Listen::kv(([127, 0, 0, 1], 0)),
+            Listen::kv(directory.path().join("kv").as_path()),
+            Listen::transfer(([127, 0, 0, 1], 0)),
+        ];
         configure(&mut config);
         let server = Server::start(config.clone()).unwrap();
         config.listen = server.listening().to_vec();
@@ -64,12 +69,47 @@ impl Store {
     fn client(&self) -> KvClient {
         open(self.address(), |_| {})
     }
+
+    /// Over TCP, over a Unix socket, and in frames of a client that moves files.
+    fn ways(&self, configure: impl Fn(&mut KvConfig)) -> [Reached; 3] {
+        let own = |index: usize| Reached {
+            client: open(self.config.listen[index].address.clone(), &configure),
+            files: None,
+        };
+        [own(0), own(1), self.beside_files(&configure)]
+    }
+
+    fn beside_files(&self, configure: impl FnOnce(&mut KvConfig)) -> Reached {
+        let mut config = KvConfig { patience: PATIENCE, ..KvConfig::default() };
+        configure(&mut config);
+        let threads = xferd_client::Config { io_threads: 1, patience: config.patience, ..Default::default() };
+        let files = Client::open(self.config.listen[2].address.clone(), threads).unwrap();
+        Reached { client: files.keys(config).unwrap(), files: Some(files) }
+    }
+}
+
+/// A client of keys, and the one whose connections it uses.
+struct Reached {
+    client: KvClient,
+    files: Option<Client>,
+}
+
+impl Deref for Reached {
+    type Target = KvClient;
+
+    fn deref(&self) -> &KvClient {
+        &self.client
+    }
 }
 
 fn open(address: impl Into<Address>, configure: impl FnOnce(&mut KvConfig)) -> KvClient {
     let mut config = KvConfig { patience: PATIENCE, ..KvConfig::default() };
     configure(&mut config);
     KvClient::open(address, config).unwrap()
+}
+
+fn keys_behind(password: &str) -> xferd_server::KvConfig {
+    xferd_server::KvConfig { password: Some(password.into()), ..Default::default() }
 }
 
 fn requests(commands: &[&[&str]]) -> Vec<u8> {
@@ -208,10 +248,9 @@ impl Peer {
 }
 
 #[test]
-fn what_is_asked_is_answered_over_tcp_and_over_a_unix_socket() {
+fn what_is_asked_is_answered_whatever_the_way() {
     let store = Store::new();
-    for listen in &store.config.listen {
-        let client = open(listen.address.clone(), |_| {});
+    for client in store.ways(|_| {}) {
         assert_eq!(client.ask(&["SET", "greeting", "hello"]), "+OK ");
         assert_eq!(client.ask(&["GET", "greeting"]), "$5 hello ");
         assert_eq!(client.ask(&["GET"]), "-ERR wrong number of arguments for 'get' command ");
@@ -223,39 +262,42 @@ fn what_is_asked_is_answered_over_tcp_and_over_a_unix_socket() {
 fn a_batch_is_answered_whole_and_in_order() {
     const COMMANDS: usize = 20_000;
     let store = Store::new();
-    let client = store.client();
-    let mut batch = Vec::new();
-    let mut expected = Vec::new();
-    for number in 0..COMMANDS {
-        let word = number.to_string();
-        encode_request(["ECHO", &word], &mut batch);
-        expected.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+    for client in store.ways(|_| {}) {
+        let mut batch = Vec::new();
+        let mut expected = Vec::new();
+        for number in 0..COMMANDS {
+            let word = number.to_string();
+            encode_request(["ECHO", &word], &mut batch);
+            expected.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+        }
+        assert!(client.begin(batch, COMMANDS).end().unwrap() == expected);
     }
-    assert!(client.begin(batch, COMMANDS).end().unwrap() == expected);
 }
 
 #[test]
 fn a_batch_that_fills_every_buffer_on_the_way_there_and_back_goes_through() {
     const ECHOES: usize = 400;
     let store = Store::new();
-    let client = store.client();
-    let word = "w".repeat(100_000);
-    let mut batch = Vec::new();
-    (0..ECHOES).for_each(|_| encode_request(["ECHO", &word], &mut batch));
-    let (large, small) = (client.begin(batch, ECHOES), client.batch(&[&["PING"]]));
-    let replies = large.end().unwrap();
-    assert_eq!(replies.len(), ECHOES * (word.len() + "$100000\r\n\r\n".len()));
-    assert_eq!(small.text(), "+PONG ");
+    for client in store.ways(|_| {}) {
+        let word = "w".repeat(100_000);
+        let mut batch = Vec::new();
+        (0..ECHOES).for_each(|_| encode_request(["ECHO", &word], &mut batch));
+        let (large, small) = (client.begin(batch, ECHOES), client.batch(&[&["PING"]]));
+        let replies = large.end().unwrap();
+        assert_eq!(replies.len(), ECHOES * (word.len() + "$100000\r\n\r\n".len()));
+        assert_eq!(small.text(), "+PONG ");
+    }
 }
 
 #[test]
 fn a_large_value_comes_back_as_it_was() {
     let store = Store::new();
-    let client = store.client();
-    let value = "v".repeat(20_000_000);
-    assert_eq!(client.ask(&["SET", "large", &value]), "+OK ");
-    let replies = client.batch(&[&["GET", "large"], &["STRLEN", "large"]]).end().unwrap();
-    assert!(replies == format!("$20000000\r\n{value}\r\n:20000000\r\n").as_bytes());
+    for client in store.ways(|_| {}) {
+        let value = "v".repeat(20_000_000);
+        assert_eq!(client.ask(&["SET", "large", &value]), "+OK ");
+        let replies = client.batch(&[&["GET", "large"], &["STRLEN", "large"]]).end().unwrap();
+        assert!(replies == format!("$20000000\r\n{value}\r\n:20000000\r\n").as_bytes());
+    }
 }
 
 #[test]
@@ -289,31 +331,34 @@ fn who_does_one_thing_after_the_other_has_one_connection() {
 
 #[test]
 fn a_connection_says_its_name_its_password_and_where_its_keys_are() {
-    let store = Store::with(|config| config.kv.password = Some("secret".into()));
-    let client = open(store.address(), |config| {
+    let store = Store::with(|config| config.kv = Some(keys_behind("secret")));
+    let ways = store.ways(|config| {
         (config.password, config.name) = (Some("secret".into()), Some("test".into()));
         config.database = 3;
     });
-    let info = client.ask(&["CLIENT", "INFO"]);
-    assert!(info.contains("name=test ") && info.contains("db=3 ") && info.contains("resp=3"), "{info}");
+    for client in ways {
+        let info = client.ask(&["CLIENT", "INFO"]);
+        assert!(info.contains("name=test ") && info.contains("db=3 ") && info.contains("resp=3"), "{info}");
+    }
 }
 
 #[test]
 fn a_wrong_password_is_told_at_once_and_not_tried_for_ever() {
-    let store = Store::with(|config| config.kv.password = Some("secret".into()));
-    let client = open(store.address(), |config| config.password = Some("guess".into()));
-    for _ in 0..3 * FAILURES_MAX {
-        let failure = client.batch(&[&["PING"]]).failure();
-        assert_eq!((failure.code, failure.retryable), (ErrorCode::Permission, false));
-        assert!(failure.message.contains("check the password"), "{failure}");
-        assert_eq!(lease(&client).1.recv_timeout(PATIENCE).unwrap().unwrap_err(), failure);
+    let store = Store::with(|config| config.kv = Some(keys_behind("secret")));
+    for client in store.ways(|config| config.password = Some("guess".into())) {
+        for _ in 0..3 * FAILURES_MAX {
+            let failure = client.batch(&[&["PING"]]).failure();
+            assert_eq!((failure.code, failure.retryable), (ErrorCode::Permission, false));
+            assert!(failure.message.contains("check the password"), "{failure}");
+            assert_eq!(lease(&client).1.recv_timeout(PATIENCE).unwrap().unwrap_err(), failure);
+        }
+        let without = store.client().batch(&[&["PING"]]).failure();
+        assert_eq!(without.code, ErrorCode::Permission);
+        assert!(without.message.contains("asks for a password"), "{without}");
+        // Nobody was taken for somebody who guesses.
+        let right = open(store.address(), |config| config.password = Some("secret".into()));
+        assert_eq!(right.ask(&["PING"]), "+PONG ");
     }
-    let without = store.client().batch(&[&["PING"]]).failure();
-    assert_eq!(without.code, ErrorCode::Permission);
-    assert!(without.message.contains("asks for a password"), "{without}");
-    // Nobody was taken for somebody who guesses.
-    let right = open(store.address(), |config| config.password = Some("secret".into()));
-    assert_eq!(right.ask(&["PING"]), "+PONG ");
 }
 
 #[test]
@@ -329,12 +374,15 @@ fn a_database_that_is_not_there_is_told() {
 fn where_nobody_listens_the_failure_says_what_to_start() {
     let mut store = Store::new();
     store.stop();
-    for listen in store.config.listen.clone() {
-        let client = open(listen.address.clone(), |_| {});
+    for (client, listen) in store.ways(|_| {}).into_iter().zip(&store.config.listen) {
         let failure = client.batch(&[&["PING"]]).failure();
         assert_eq!((failure.code, failure.retryable), (ErrorCode::ConnectionRefused, true));
         assert!(failure.message.contains(&listen.to_string()), "{failure}");
-        assert!(failure.message.contains("Is `xferd serve --listen kv://…` running there?"), "{failure}");
+        let remedy = match listen.protocol {
+            Protocol::Kv => "Is `xferd serve --listen kv://…` running there?",
+            Protocol::Transfer => "Is `xferd serve` running there?",
+        };
+        assert!(failure.message.contains(remedy), "{failure}");
         let (line, opened) = lease(&client);
         assert_eq!(opened.recv_timeout(PATIENCE).unwrap().unwrap_err(), failure);
         assert_eq!(line.batch(&[&["PING"]]).failure(), failure);
@@ -345,16 +393,19 @@ fn where_nobody_listens_the_failure_says_what_to_start() {
 #[test]
 fn what_was_sent_when_the_server_died_fails_and_what_waits_goes_on_with_the_next() {
     let mut store = Store::new();
-    let client = store.client();
-    assert_eq!(client.ask(&["PING"]), "+PONG ");
-    store.stop();
-    let waiting: Vec<Called> = (0..10).map(|_| client.batch(&[&["INCR", "count"]])).collect();
-    assert!(waiting.iter().all(|call| call.is_waiting() || call.failure().code == ErrorCode::ConnectionLost));
-    let late = client.batch(&[&["SET", "late", "1"]]);
-    assert!(late.is_waiting());
-    store.start();
-    assert_eq!(late.text(), "+OK ");
-    assert_eq!(client.ask(&["GET", "late"]), "$1 1 ");
+    for client in store.ways(|_| {}) {
+        assert_eq!(client.ask(&["PING"]), "+PONG ");
+        store.stop();
+        let waiting: Vec<Called> = (0..10).map(|_| client.batch(&[&["INCR", "count"]])).collect();
+        assert!(
+            waiting.iter().all(|call| call.is_waiting() || call.failure().code == ErrorCode::ConnectionLost)
+        );
+        let late = client.batch(&[&["SET", "late", "1"]]);
+        assert!(late.is_waiting());
+        store.start();
+        assert_eq!(late.text(), "+OK ");
+        assert_eq!(client.ask(&["GET", "late"]), "$1 1 ");
+    }
 }
 
 #[test]
@@ -438,21 +489,26 @@ fn who_answers_nothing_is_waited_for_as_long_as_the_patience_lasts() {
 #[test]
 fn a_call_can_be_taken_back_and_the_others_are_answered() {
     let store = Store::new();
-    let client = store.client();
-    let calls: Vec<Called> =
-        (0..1000).map(|number| client.batch(&[&["ECHO", &number.to_string()]])).collect();
-    calls.iter().skip(1).step_by(2).for_each(|call| call.call.withdraw());
-    for (number, call) in calls.iter().enumerate() {
-        let answer = call.end();
-        let word = number.to_string();
-        match answer {
-            Ok(replies) => assert_eq!(text(&replies), format!("${} {word} ", word.len())),
-            Err(cut) => assert!(number % 2 == 1 && cut.failure.code == ErrorCode::Aborted, "{cut:?}"),
+    for client in store.ways(|_| {}) {
+        let calls: Vec<Called> =
+            (0..1000).map(|number| client.batch(&[&["ECHO", &number.to_string()]])).collect();
+        calls.iter().skip(1).step_by(2).for_each(|call| call.call.withdraw());
+        for (number, call) in calls.iter().enumerate() {
+            let answer = call.end();
+            let word = number.to_string();
+            match answer {
+                Ok(replies) => assert_eq!(text(&replies), format!("${} {word} ", word.len())),
+                Err(cut) => assert!(number % 2 == 1 && cut.failure.code == ErrorCode::Aborted, "{cut:?}"),
+            }
+            call.call.withdraw();
+            assert_eq!(
+                call.ended.recv_timeout(PATIENCE),
+                Err(RecvTimeoutError::Disconnected),
+                "once is enough"
+            );
         }
-        call.call.withdraw();
-        assert_eq!(call.ended.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected), "once is enough");
+        assert_eq!(client.ask(&["PING"]), "+PONG ");
     }
-    assert_eq!(client.ask(&["PING"]), "+PONG ");
 }
 
 #[test]
@@ -498,83 +554,94 @@ fn closing_ends_what_waits_for_the_next_attempt_to_connect() {
 #[test]
 fn a_transaction_on_a_leased_connection_sees_what_others_do() {
     let store = Store::new();
-    let client = store.client();
-    let line = leased(&client);
-    assert_eq!(line.ask(&["WATCH", "k"]), "+OK ");
-    assert_eq!(client.ask(&["SET", "k", "1"]), "+OK ");
-    let exec = |line: &KvLine| line.batch(&[&["MULTI"], &["INCR", "k"], &["EXEC"]]).text();
-    assert_eq!(exec(&line), "+OK +QUEUED _ ");
-    assert_eq!(line.ask(&["WATCH", "k"]), "+OK ");
-    assert_eq!(exec(&line), "+OK +QUEUED *1 :2 ");
+    for client in store.ways(|_| {}) {
+        let line = leased(&client);
+        assert_eq!(line.ask(&["WATCH", "k"]), "+OK ");
+        assert_eq!(client.ask(&["SET", "k", "1"]), "+OK ");
+        let exec = |line: &KvLine| line.batch(&[&["MULTI"], &["INCR", "k"], &["EXEC"]]).text();
+        assert_eq!(exec(&line), "+OK +QUEUED _ ");
+        assert_eq!(line.ask(&["WATCH", "k"]), "+OK ");
+        assert_eq!(exec(&line), "+OK +QUEUED *1 :2 ");
+    }
 }
 
 #[test]
 fn who_leases_a_connection_hears_what_is_published_between_replies() {
     let store = Store::new();
-    let (client, publisher) = (store.client(), store.client());
-    let line = leased(&client);
-    assert_eq!(line.begin(requests(&[&["SUBSCRIBE", "a", "b"]]), 0).text(), "");
-    let subscribed = ">3 $9 subscribe $1 a :1 >3 $9 subscribe $1 b :2 ";
-    assert_eq!(pushes_until(&line, ":2 "), subscribed);
-    assert_eq!(publisher.ask(&["PUBLISH", "b", "news"]), ":1 ");
-    assert_eq!(line.ask(&["PING"]), "+PONG ");
-    assert_eq!(pushes_until(&line, "news "), ">3 $7 message $1 b $4 news ");
-    line.begin(requests(&[&["SUBSCRIBE"]]), 0).end().unwrap();
-    assert!(pushes_until(&line, "command ").starts_with("-ERR wrong number of arguments"));
-    line.close();
-    assert_eq!(next(&line).recv_timeout(PATIENCE).unwrap().unwrap(), None);
-    assert_eq!(line.batch(&[&["PING"]]).failure().code, ErrorCode::Aborted);
+    let publisher = store.client();
+    for client in store.ways(|_| {}) {
+        let line = leased(&client);
+        assert_eq!(line.begin(requests(&[&["SUBSCRIBE", "a", "b"]]), 0).text(), "");
+        let subscribed = ">3 $9 subscribe $1 a :1 >3 $9 subscribe $1 b :2 ";
+        assert_eq!(pushes_until(&line, ":2 "), subscribed);
+        assert_eq!(publisher.ask(&["PUBLISH", "b", "news"]), ":1 ");
+        assert_eq!(line.ask(&["PING"]), "+PONG ");
+        assert_eq!(pushes_until(&line, "news "), ">3 $7 message $1 b $4 news ");
+        line.begin(requests(&[&["SUBSCRIBE"]]), 0).end().unwrap();
+        assert!(pushes_until(&line, "command ").starts_with("-ERR wrong number of arguments"));
+        line.close();
+        assert_eq!(next(&line).recv_timeout(PATIENCE).unwrap().unwrap(), None);
+        assert_eq!(line.batch(&[&["PING"]]).failure().code, ErrorCode::Aborted);
+    }
 }
 
 #[test]
 fn the_lines_of_monitor_come_unasked() {
     let store = Store::new();
-    let (client, other) = (store.client(), store.client());
-    let line = leased(&client);
-    assert_eq!(line.ask(&["MONITOR"]), "+OK ");
-    assert_eq!(other.ask(&["SET", "k", "v"]), "+OK ");
-    assert!(pushes_until(&line, "\"v\" ").contains("\"SET\" \"k\" \"v\""));
-    // Whoever has the connection next has nothing of that.
-    drop(line);
-    let line = leased(&client);
-    assert_eq!(other.ask(&["SET", "k", "v"]), "+OK ");
-    assert_eq!(line.ask(&["GET", "k"]), "$1 v ");
-    assert!(matches!(next(&line).recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout)));
+    let other = store.client();
+    for client in store.ways(|_| {}) {
+        let line = leased(&client);
+        assert_eq!(line.ask(&["MONITOR"]), "+OK ");
+        assert_eq!(other.ask(&["SET", "k", "v"]), "+OK ");
+        assert!(pushes_until(&line, "\"v\" ").contains("\"SET\" \"k\" \"v\""));
+        // Whoever has the connection next has nothing of that.
+        drop(line);
+        let line = leased(&client);
+        assert_eq!(other.ask(&["SET", "k", "v"]), "+OK ");
+        assert_eq!(line.ask(&["GET", "k"]), "$1 v ");
+        assert!(matches!(
+            next(&line).recv_timeout(Duration::from_millis(50)),
+            Err(RecvTimeoutError::Timeout)
+        ));
+    }
 }
 
 #[test]
 fn a_connection_that_was_given_back_serves_the_next_as_a_new_one() {
     let store = Store::new();
-    let client = open(store.address(), |config| config.database = 2);
     let observer = store.client();
-    let mut ids = Vec::new();
-    for _ in 0..20 {
-        let line = leased(&client);
-        ids.push(line.ask(&["CLIENT", "ID"]));
-        assert!(line.ask(&["CLIENT", "INFO"]).contains("db=2 sub=0 psub=0"), "as a new one");
-        assert_eq!(line.batch(&[&["SELECT", "5"], &["WATCH", "k"], &["MULTI"]]).text(), "+OK +OK +OK ");
-        line.begin(requests(&[&["SUBSCRIBE", "c"]]), 1).end().unwrap();
-        drop(line);
-        // It is ready once the server has let it in anew.
-        while observer.ask(&["CLIENT", "LIST"]).contains("db=5") {}
+    for client in store.ways(|config| config.database = 2) {
+        let mut ids = Vec::new();
+        for _ in 0..20 {
+            let line = leased(&client);
+            ids.push(line.ask(&["CLIENT", "ID"]));
+            assert!(line.ask(&["CLIENT", "INFO"]).contains("db=2 sub=0 psub=0"), "as a new one");
+            assert_eq!(line.batch(&[&["SELECT", "5"], &["WATCH", "k"], &["MULTI"]]).text(), "+OK +OK +OK ");
+            line.begin(requests(&[&["SUBSCRIBE", "c"]]), 1).end().unwrap();
+            drop(line);
+            // It is ready once the server has let it in anew.
+            while observer.ask(&["CLIENT", "LIST"]).contains("db=5") {}
+        }
+        ids.dedup();
+        assert!(ids.len() < 20, "{ids:?}");
     }
-    ids.dedup();
-    assert!(ids.len() < 20, "{ids:?}");
 }
 
 #[test]
 fn whose_connection_is_ended_by_others_hears_of_it() {
     let store = Store::new();
-    let client = store.client();
-    let line = leased(&client);
-    line.begin(requests(&[&["SUBSCRIBE", "c"]]), 0).end().unwrap();
-    pushes_until(&line, ":1 ");
-    let pushed = next(&line);
-    assert_eq!(client.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]), ":1 ");
-    let failure = pushed.recv_timeout(PATIENCE).unwrap().unwrap_err();
-    assert_eq!((failure.code, failure.retryable), (ErrorCode::ConnectionLost, true));
-    assert_eq!(line.batch(&[&["PING"]]).failure(), failure);
-    assert_eq!(client.ask(&["PING"]), "+PONG ");
+    let killer = store.client();
+    for client in store.ways(|_| {}) {
+        let line = leased(&client);
+        line.begin(requests(&[&["SUBSCRIBE", "c"]]), 0).end().unwrap();
+        pushes_until(&line, ":1 ");
+        let pushed = next(&line);
+        assert_eq!(killer.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]), ":1 ");
+        let failure = pushed.recv_timeout(PATIENCE).unwrap().unwrap_err();
+        assert_eq!((failure.code, failure.retryable), (ErrorCode::ConnectionLost, true));
+        assert_eq!(line.batch(&[&["PING"]]).failure(), failure);
+        assert_eq!(client.ask(&["PING"]), "+PONG ");
+    }
 }
 
 #[test]
@@ -633,6 +700,92 @@ fn what_nobody_takes_is_not_read() {
     let first = next(&line).recv_timeout(PATIENCE).unwrap().unwrap().unwrap();
     assert!((PUSHES_BYTES_MAX..4 * PUSHES_BYTES_MAX).contains(&first.len()), "{}", first.len());
     assert!(first.starts_with(b">1\r\n$10000\r\n") && first.ends_with(b"p\r\n"));
+}
+
+#[test]
+fn files_and_keys_share_a_connection() {
+    let store = Store::new();
+    let client = store.beside_files(|_| {});
+    let files = client.files.as_ref().expect("it moves files");
+    let local = tempfile::tempdir().unwrap();
+    let source = local.path().join("source");
+    std::fs::write(&source, vec![7; 40 << 20]).unwrap();
+    for (round, keys_first) in [true, false].into_iter().enumerate() {
+        let called = |count: usize| -> Vec<Called> {
+            (0..count).map(|_| client.batch(&[&["INCR", "n"], &["ECHO", "word"]])).collect()
+        };
+        let before = called(if keys_first { 1 } else { 0 });
+        assert!(before.iter().all(|call| call.end().is_ok()));
+        let (sender, ended) = mpsc::channel();
+        let sources = Sources {
+            paths: vec![source.clone()],
+            target: RemotePath::from_user(&format!("copy-{round}")).unwrap(),
+            into_target: false,
+            selection: Selection::default(),
+            digest: DigestAlgorithm::Crc64Nvme,
+            mapped: false,
+        };
+        let spec = PushSpec {
+            sources,
+            clients: 1,
+            streams: 1,
+            resume: false,
+            durable: false,
+            compare: Compare::Nothing,
+            dry_run: false,
+        };
+        let _job = files.push(spec, move |result| drop(sender.send(result))).unwrap();
+        let meanwhile = called(500);
+        for call in &meanwhile {
+            assert!(call.text().ends_with("$4 word "));
+        }
+        assert_eq!(ended.recv_timeout(PATIENCE).unwrap().unwrap().bytes, 40 << 20);
+        assert_eq!(store.server.as_ref().expect("it runs").stats().connections, 1);
+    }
+    assert_eq!(client.ask(&["GET", "n"]), "$4 1001 ");
+    // Who has a connection for himself has it for himself.
+    let line = leased(&client);
+    assert_eq!(line.ask(&["WATCH", "n"]), "+OK ");
+    assert_eq!(store.server.as_ref().expect("it runs").stats().connections, 2);
+}
+
+#[test]
+fn a_server_of_files_alone_keeps_no_keys() {
+    let store = Store::with(|config| config.listen.retain(|listen| listen.protocol == Protocol::Transfer));
+    let files = Client::open(store.address(), xferd_client::Config::default()).unwrap();
+    let keys = files.keys(KvConfig::default()).unwrap();
+    for _ in 0..2 {
+        let failure = keys.batch(&[&["PING"]]).failure();
+        assert_eq!((failure.code, failure.retryable), (ErrorCode::Unsupported, false));
+        assert!(failure.message.contains("keeps no keys"), "{failure}");
+        assert_eq!(lease(&keys).1.recv_timeout(PATIENCE).unwrap().unwrap_err(), failure);
+    }
+    let (sender, answered) = mpsc::channel();
+    files.ping(move |result| drop(sender.send(result)));
+    answered.recv_timeout(PATIENCE).unwrap().unwrap();
+    drop(files);
+    assert_eq!(keys.batch(&[&["PING"]]).failure().code, ErrorCode::Aborted);
+}
+
+#[test]
+fn what_is_no_request_is_refused_before_it_is_sent_in_frames() {
+    let store = Store::new();
+    let client = store.beside_files(|_| {});
+    for wrong in [&b"*1\r\n$4\r\nPI"[..], b"*1\r\n$x\r\n"] {
+        assert_eq!(client.begin(wrong.to_vec(), 1).failure().code, ErrorCode::InvalidArgument);
+        assert_eq!(client.ask(&["PING"]), "+PONG ");
+    }
+}
+
+#[test]
+fn keys_beside_files_end_without_them() {
+    let store = Store::new();
+    let client = store.beside_files(|_| {});
+    assert_eq!(client.ask(&["PING"]), "+PONG ");
+    client.close();
+    assert_eq!(client.batch(&[&["PING"]]).failure().code, ErrorCode::Aborted);
+    let again = client.files.as_ref().expect("it moves files").keys(KvConfig::default()).unwrap();
+    assert_eq!(again.ask(&["PING"]), "+PONG ");
 }
 
 #[test]

@@ -63,6 +63,16 @@ pub trait Session: Send + 'static {
     /// Whether the session could take up a new command: the shard then offers it the next one that is dispatched.
     fn is_idle(&self) -> bool;
 
+    /// Whether the command is for a session that may have something else to do: for any that [takes](Session::takes) it.
+    fn is_beside(_command: &Self::Command) -> bool {
+        false
+    }
+
+    /// Whether it could take up this command: unless told otherwise, any while it is idle.
+    fn takes(&self, _command: &Self::Command) -> bool {
+        self.is_idle()
+    }
+
     /// How long nothing may move on the connection before [`Event::Stalled`].
     fn patience(&self) -> Duration;
 

@@ -11,6 +11,7 @@ pub mod ceiling;
 pub mod client;
 pub mod import;
 pub mod kv_client;
+mod kv_inside;
 pub mod options;
 pub mod raw;
 pub mod server;

@@ -92,7 +92,7 @@ impl TryFrom<RawServerOptions> for Config {
             read_only: options.read_only.unwrap_or(config.read_only),
             insecure: options.insecure.unwrap_or(config.insecure),
             connections_max: options.max_connections.map_or(config.connections_max, |count| count as usize),
-            kv: options.kv.map_or_else(|| Ok(config.kv.clone()), KvConfig::try_from)?,
+            kv: options.kv.map(KvConfig::try_from).transpose()?,
             ..config
         })
     }

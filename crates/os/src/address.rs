@@ -81,6 +81,8 @@ pub enum Peer {
         /// The group it ran as.
         gid: u32,
     },
+    /// Nobody else: what is said comes from the program itself.
+    SameProcess,
 }
 
 impl From<SocketAddr> for Peer {
@@ -94,6 +96,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Internet(address) => address.fmt(formatter),
             Self::Unix { pid, uid, .. } => write!(formatter, "unix:pid={pid},uid={uid}"),
+            Self::SameProcess => formatter.write_str("same-process"),
         }
     }
 }
@@ -130,6 +133,7 @@ mod tests {
         assert_eq!(Address::from(Path::new("/run/x.sock")).url("kv"), "kv+unix:///run/x.sock");
         assert_eq!(Peer::from(internet).to_string(), "127.0.0.1:1234");
         assert_eq!(Peer::Unix { pid: 12, uid: 0, gid: 3 }.to_string(), "unix:pid=12,uid=0");
+        assert_eq!(Peer::SameProcess.to_string(), "same-process");
     }
 
     #[test]

@@ -3,10 +3,14 @@
 mod auth;
 mod channels;
 mod clients;
+mod commits;
 mod config;
 mod connection;
+mod conversation;
 mod documentation;
+mod frames;
 mod info;
+mod keys;
 mod metrics;
 mod pubsub;
 mod session;
@@ -25,6 +29,8 @@ use xferd_wire::ErrorCode;
 
 pub use auth::{ADDRESSES_MAX, FAILURES_KEPT, FAILURES_MAX};
 pub use clients::INBOX_BYTES_MAX;
+pub(crate) use frames::KvFrames;
+pub use keys::{CALL_REPLIES_BYTES_MAX, CALLS_WAITING_BYTES_MAX, CALLS_WAITING_MAX, Keys, Pushes};
 pub use metrics::{CommandMetrics, KvMetrics};
 pub(crate) use session::KvSession;
 pub use session::{PENDING_BYTES_MAX, REPLIES_BYTES_MAX};
@@ -34,6 +40,7 @@ pub use transaction::{QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX};
 use auth::Auth;
 use channels::Channels;
 use clients::Clients;
+use commits::Commits;
 use metrics::Metrics;
 use slowlog::Slowlog;
 
@@ -61,6 +68,8 @@ pub struct KvConfig {
 pub(crate) struct Kv {
     pub(crate) keyspace: Arc<Keyspace>,
     pub(crate) persistence: Option<Persistence>,
+    /// Who waits for what is recorded by [`Kv::persistence`].
+    pub(crate) commits: Arc<Commits>,
     pub(crate) clients: Clients,
     pub(crate) channels: Channels,
     pub(crate) auth: Auth,
@@ -100,6 +109,7 @@ impl Kv {
         let kv = Self {
             keyspace,
             persistence,
+            commits: Arc::default(),
             clients: Clients::default(),
             channels: Channels::default(),
             auth: Auth::new(config.password.as_deref()),
@@ -113,6 +123,21 @@ impl Kv {
         };
         kv.set_idle(config.idle);
         Ok(kv)
+    }
+
+    /// As many bytes of requests that are not whole are kept now, and were before.
+    fn count_pending(&self, before: usize, after: usize) {
+        if before != after {
+            self.pending_bytes.fetch_add((after as u64).wrapping_sub(before as u64), Ordering::Relaxed);
+        }
+    }
+
+    /// Starts the thread that commits for those who cannot wait.
+    ///
+    /// # Errors
+    /// What the system says about it.
+    pub(crate) fn start(&self) -> std::io::Result<()> {
+        self.persistence.as_ref().map_or(Ok(()), |persistence| self.commits.start(persistence.log().clone()))
     }
 
     /// For how long a connection may say nothing.
@@ -162,6 +187,9 @@ impl Kv {
 
     /// Brings everything to the disk, once nobody changes anything any more.
     pub(crate) fn close(&self) {
+        self.commits.close();
+        // Whoever is in this process may wait for messages.
+        self.clients.all().iter().for_each(|client| client.nudge());
         if let Some(Err(error)) = self.persistence.as_ref().map(Persistence::close) {
             let failure = Failure::io("the last changes of the key-value store are not on the disk", &error);
             self.log.record(None, HappeningKind::Failed { path: None, failure });
@@ -175,4 +203,20 @@ fn not_opened(error: &LogError) -> Failure {
         _ => ErrorCode::Io,
     };
     Failure::new(code, error.to_string())
+}
+
+#[cfg(test)]
+impl Kv {
+    /// One whose log nobody commits to by himself, and the folder that it is in.
+    pub(crate) fn uncommitted() -> (Arc<Self>, tempfile::TempDir) {
+        let directory = tempfile::tempdir().expect("a folder");
+        let dir = Some(directory.path().to_owned());
+        let config = KvConfig { dir, fsync: Fsync::Always, ..KvConfig::default() };
+        (Arc::new(Self::open(&config, 1, Arc::default()).expect("an empty store")), directory)
+    }
+
+    /// What the thread does that commits.
+    pub(crate) fn commit(&self) {
+        self.commits.carry_out(self.persistence.as_ref().expect("a log").log());
+    }
 }

@@ -17,7 +17,7 @@ use xferd_store::{Options, Store, WritePolicy};
 use xferd_wire::ErrorCode;
 
 use crate::connection::Connection;
-use crate::kv::{Kv, KvConfig, KvMetrics, KvSession};
+use crate::kv::{Keys, Kv, KvConfig, KvMetrics, KvSession};
 use crate::listen::{Listen, Protocol};
 use crate::log::{Happening, Log, Stats};
 use crate::session::{Patience, ServerSession, Shared};
@@ -59,8 +59,8 @@ pub struct Config {
     pub connections_max: usize,
     /// How long peers may be silent that transfer files.
     pub patience: Patience,
-    /// The key-value store, if one is served.
-    pub kv: KvConfig,
+    /// How keys are kept. `None`: as they are by default, and only if they are listened for.
+    pub kv: Option<KvConfig>,
 }
 
 impl Config {
@@ -78,7 +78,7 @@ impl Config {
             insecure: false,
             connections_max: CONNECTIONS_MAX,
             patience: Patience::default(),
-            kv: KvConfig::default(),
+            kv: None,
         }
     }
 
@@ -158,6 +158,7 @@ impl Server {
             server.running.start("xferd-sweep".into(), sweep).map_err(|error| start_failed(&error))?;
         }
         if let Some(kv) = server.services.kv.clone() {
+            kv.start().map_err(|error| start_failed(&error))?;
             let running = server.running.clone();
             let tend = move || running.every(KV_TICK, || kv.tick());
             server.running.start("xferd-kv".into(), tend).map_err(|error| start_failed(&error))?;
@@ -190,11 +191,11 @@ impl Server {
             tracing::warn!(%error, "cannot raise the limit of open files");
         }
         let (log, budget) = (Arc::<Log>::default(), Budget::default());
-        let files =
-            config.serves(Protocol::Transfer).then(|| serve_files(&config, &log, &budget)).transpose()?;
-        let kv = config
-            .serves(Protocol::Kv)
-            .then(|| Kv::open(&config.kv, config.connections_max, log.clone()).map(Arc::new))
+        let kv = config.kv.clone().or_else(|| config.serves(Protocol::Kv).then(KvConfig::default));
+        let kv = kv.map(|kv| Kv::open(&kv, config.connections_max, log.clone()).map(Arc::new)).transpose()?;
+        let files = config
+            .serves(Protocol::Transfer)
+            .then(|| serve_files(&config, &log, &budget, kv.clone()))
             .transpose()?;
         let services = Services { files, kv };
         let bound: Vec<_> = config.listen.iter().map(Listen::bind).collect::<Result<_, _>>()?;
@@ -250,6 +251,14 @@ impl Server {
     /// What the key-value store tells of itself, if one is served.
     pub fn kv_metrics(&self) -> Option<KvMetrics> {
         self.services.kv.as_ref().map(|kv| kv.metrics())
+    }
+
+    /// A client of the key-value store in this process; `None` if no keys are served.
+    ///
+    /// `on_push` is called when [`Keys::pushes`] has something to tell again, by the thread that has brought it: it must not block,
+    /// nor use keys. The store stays open as long as one of its clients lives.
+    pub fn keys(&self, on_push: impl Fn() + Send + Sync + 'static) -> Option<Keys> {
+        self.services.kv.clone().map(|kv| Keys::new(kv, on_push))
     }
 
     /// What happened since this was last asked, the newest [`crate::HAPPENINGS_MAX`]. If that is nothing, what was given to
@@ -397,7 +406,12 @@ impl Placement {
     }
 }
 
-fn serve_files(config: &Config, log: &Arc<Log>, budget: &Budget) -> Result<Arc<Shared>, Failure> {
+fn serve_files(
+    config: &Config,
+    log: &Arc<Log>,
+    budget: &Budget,
+    kv: Option<Arc<Kv>>,
+) -> Result<Arc<Shared>, Failure> {
     let options =
         Options { read_only: config.read_only, durable: config.durable, write_policy: config.write_policy };
     Ok(Arc::new(Shared {
@@ -407,6 +421,7 @@ fn serve_files(config: &Config, log: &Arc<Log>, budget: &Budget) -> Result<Arc<S
         transfers: Arc::default(),
         open_files: Arc::default(),
         budget: budget.clone(),
+        kv,
     }))
 }
 

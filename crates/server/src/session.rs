@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use xferd_engine::{
     Budget, CROWDED_BYTES, Content, DiskOutcome, Effects, End, Event, Failure, GATHERED_BYTES_MAX, Incoming,
-    OpenFiles, Opened, Outgoing, Progress, Session, Share, Wanted, send_small,
+    OpenFiles, Opened, Outgoing, Progress, Reach, Reachable, Session, Share, Wanted, send_small,
 };
 use xferd_os::net::Peer;
 use xferd_os::{HashMap, scaled};
 use xferd_store::{FileAttributes, FileDigest, Listed, Listing, Staging, Store, StoreError};
 use xferd_wire::{
     Checksum, Committed, Decoder, Digest, DigestAlgorithm, Entries, Entry, ErrorCode, Frame, Framed, Get,
-    Have, Hello, Item, List, Put, RemotePath, Sharing, TransferId, VERSION, choose_version,
+    Have, Hello, Item, KV, KvPart, List, Put, RemotePath, Sharing, TransferId, VERSION, choose_version,
 };
 
 use crate::connection::ServerOutcome;
+use crate::kv::{Kv, KvFrames};
 use crate::log::{HappeningKind, Log};
 use crate::transfers::{Attachment, Proven, Transfers};
 
@@ -76,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) transfers: Arc<Transfers>,
     pub(crate) open_files: Arc<OpenFiles>,
     pub(crate) budget: Budget,
+    /// Keys, if there are any.
+    pub(crate) kv: Option<Arc<Kv>>,
 }
 
 /// One connection.
@@ -104,6 +107,10 @@ pub struct ServerSession {
     /// The large file whose digest a worker is taking, and those behind it.
     hashing: Option<u32>,
     unhashed: VecDeque<(u32, FileDigest)>,
+    /// What was said about keys, if anything was. Boxed, because few say something.
+    keys: Option<Box<KvFrames>>,
+    /// How others reach it who have something to tell about keys.
+    reach: Option<Reach>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -203,6 +210,9 @@ impl Session for ServerSession {
         // They were wanted a moment ago; other threads may have made it crowded since.
         let mut wanted = true;
         while !rest.is_empty() && (std::mem::take(&mut wanted) || self.wants_bytes()) {
+            if self.keys.as_ref().is_some_and(|keys| keys.has_enough()) {
+                break;
+            }
             if let Some(request) = self.gathering {
                 let taken = self.gather(request, rest);
                 rest = rest.get(taken..).unwrap_or_default();
@@ -223,6 +233,9 @@ impl Session for ServerSession {
                 Err(error) => self.break_off(error.request, error.into(), effects),
             }
         }
+        if let Some(keys) = &mut self.keys {
+            keys.answer(effects);
+        }
         if self.phase == Phase::Closing { bytes.len() } else { bytes.len() - rest.len() }
     }
 
@@ -232,7 +245,14 @@ impl Session for ServerSession {
         }
         self.phase = Phase::Ending;
         self.lose_arriving(effects);
+        if let Some(keys) = &mut self.keys {
+            keys.lose_partial();
+        }
         self.close_if_done(effects);
+    }
+
+    fn on_reachable(&mut self, place: &Reachable<'_>) {
+        self.reach = self.shared.kv.is_some().then(|| place.reach());
     }
 
     fn on_event(&mut self, event: Event<ServerOutcome, Self::Command>, effects: &mut Fx) {
@@ -273,7 +293,9 @@ impl Session for ServerSession {
                         list_on(*request, effects, || Ok(*listing));
                     }
                 }
+                self.on_news(effects);
             }
+            Event::Nudged => self.on_news(effects),
             Event::Draining => match self.phase {
                 Phase::Hello | Phase::Refusing => self.break_off(0, shutting_down(), effects),
                 Phase::Open => {
@@ -295,7 +317,7 @@ impl Session for ServerSession {
                 return;
             }
             Event::Command(never) => match never {},
-            Event::Written { .. } | Event::Nudged => {}
+            Event::Written { .. } => {}
         }
         self.close_if_done(effects);
     }
@@ -305,6 +327,7 @@ impl Session for ServerSession {
             && self.staging.is_none()
             && self.waiting.len() < self.requests_waiting_max()
             && self.committing.len() < PUTS_COMMITTING_MAX
+            && !self.keys.as_ref().is_some_and(|keys| keys.is_full())
     }
 
     fn is_idle(&self) -> bool {
@@ -312,7 +335,8 @@ impl Session for ServerSession {
     }
 
     fn kept_bytes(&self) -> u64 {
-        (self.waiting.len() as u64) * WAITING_BYTES
+        let keys = self.keys.as_ref().map_or(0, |keys| keys.kept_bytes());
+        (self.waiting.len() as u64) * WAITING_BYTES + keys
     }
 
     fn patience(&self) -> Duration {
@@ -320,6 +344,9 @@ impl Session for ServerSession {
         match self.phase {
             Phase::Hello | Phase::Refusing => patience.hello,
             Phase::Draining if self.is_quiet() => GOODBYE_PATIENCE,
+            _ if self.is_quiet() && self.keys.as_ref().is_some_and(|keys| keys.is_listening()) => {
+                Duration::MAX
+            }
             _ if self.is_quiet() => patience.idle,
             _ if self.attached.values().any(Attachment::is_contested) => patience.contested,
             _ => patience.request,
@@ -340,6 +367,9 @@ impl Session for ServerSession {
             self.unsent.shrink_to_fit();
             self.unlisted.shrink_to_fit();
             self.unhashed.shrink_to_fit();
+            if let Some(keys) = &mut self.keys {
+                keys.rest();
+            }
         }
         is_resting
     }
@@ -365,6 +395,8 @@ impl ServerSession {
             unlisted: VecDeque::new(),
             hashing: None,
             unhashed: VecDeque::new(),
+            keys: None,
+            reach: None,
         }
     }
 
@@ -393,6 +425,14 @@ impl ServerSession {
             && self.attached.is_empty()
             && self.committing.is_empty()
             && self.waiting.is_empty()
+            && self.keys.as_ref().is_none_or(|keys| keys.is_quiet())
+    }
+
+    /// What it can do.
+    fn hello(&self) -> Hello {
+        let mut hello = Hello::default();
+        hello.capabilities.extend(self.shared.kv.as_ref().map(|_| KV.to_owned()));
+        hello
     }
 
     /// Files that have a staging file, or are about to.
@@ -429,7 +469,7 @@ impl ServerSession {
     }
 
     fn on_hello(&mut self, theirs: &Hello, effects: &mut Fx) -> Result<(), Failure> {
-        let ours = Hello::default();
+        let ours = self.hello();
         if self.phase == Phase::Refusing {
             let message = "the server has as many connections as it takes; try again later";
             return Err(Failure::new(ErrorCode::Busy, message));
@@ -478,6 +518,10 @@ impl ServerSession {
             }
             Frame::Cancel => {
                 self.on_cancel(request, effects);
+                return Ok(());
+            }
+            Frame::Kv(part) if !self.is_open(request) => {
+                self.on_kv(request, part, effects);
                 return Ok(());
             }
             _ => {}
@@ -700,7 +744,44 @@ impl ServerSession {
         });
     }
 
+    fn on_kv(&mut self, request: u32, part: KvPart, effects: &mut Fx) {
+        let refused = match &self.shared.kv {
+            None => Failure::new(ErrorCode::Unsupported, "this server keeps no keys; start it with some"),
+            Some(_) if self.phase == Phase::Draining && !self.has_part_of(request) => shutting_down(),
+            Some(kv) => {
+                let (peer, reach) = (self.peer, &self.reach);
+                let keys =
+                    self.keys.get_or_insert_with(|| Box::new(KvFrames::new(kv.clone(), peer, reach.clone())));
+                if let Err(failure) = keys.on_part(request, part) {
+                    self.break_off(request, failure, effects);
+                }
+                return;
+            }
+        };
+        if !part.more {
+            effects.send(request, &Frame::Error(refused.into_reply()));
+        }
+    }
+
+    fn has_part_of(&self, request: u32) -> bool {
+        self.keys.as_ref().is_some_and(|keys| keys.has_part_of(request))
+    }
+
+    /// Looks whether there is something to tell about keys.
+    fn on_news(&mut self, effects: &mut Fx) {
+        let Some(Err(failure)) = self.keys.as_mut().map(|keys| keys.on_news(effects)) else { return };
+        self.break_off(0, failure, effects);
+        if effects.is_congested() {
+            effects.abort();
+        }
+    }
+
     fn on_cancel(&mut self, request: u32, effects: &mut Fx) {
+        if self.keys.as_mut().is_some_and(|keys| keys.cancel(request)) {
+            let failure =
+                Failure::new(ErrorCode::Aborted, "given up by the client before all of it had come");
+            return effects.send(request, &Frame::Error(failure.into_reply()));
+        }
         if let Some(attachment) = self.attached.remove(&request) {
             // One connection less, which is no failure: others may go on, or a later put.
             let message = format!("{}: detached by the sender", attachment.put().path);
@@ -1034,9 +1115,13 @@ impl ServerSession {
     fn break_off(&mut self, request: u32, failure: Failure, effects: &mut Fx) {
         // A stranger or an old peer gets a hello all the same, so that it can tell its user what answered.
         if self.is_before_hello() {
-            effects.send_encoded(|out| Hello::default().encode(out));
+            let hello = self.hello();
+            effects.send_encoded(|out| hello.encode(out));
         }
         self.phase = Phase::Closing;
+        if let Some(mut keys) = self.keys.take() {
+            keys.answer(effects);
+        }
         self.answer_failure(request, None, failure, effects);
         for (request, Arriving { incoming, .. }) in self.puts.drain() {
             drop_on_worker(request, incoming, effects);
@@ -1052,6 +1137,7 @@ impl ServerSession {
             tracing::debug!(peer = %self.peer, %error, "connection lost");
         }
         self.lose_arriving(effects);
+        self.keys = None;
         self.shared.log.record(self.peer, HappeningKind::Closed);
     }
 

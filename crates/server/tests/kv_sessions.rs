@@ -278,7 +278,7 @@ fn whoever_monitors_is_told_of_every_command() {
 
 #[test]
 fn without_the_password_nothing_is_done() {
-    let store = Store::with(|config| config.kv.password = Some("open sesame".into()));
+    let store = Store::with(|config| config.kv.get_or_insert_default().password = Some("open sesame".into()));
     let mut client = store.client();
     for args in
         [&["GET", "k"][..], &["PING"], &["FLUSHALL"], &["MULTI"], &["SUBSCRIBE", "c"], &["HELLO", "3"]]
@@ -301,14 +301,14 @@ fn without_the_password_nothing_is_done() {
 
 #[test]
 fn a_stranger_may_say_little() {
-    let store = Store::with(|config| config.kv.password = Some("open sesame".into()));
+    let store = Store::with(|config| config.kv.get_or_insert_default().password = Some("open sesame".into()));
     assert!(answer(&store, b"*11\r\n").contains("unauthenticated multibulk length"));
     assert!(answer(&store, b"*1\r\n$16385\r\n").contains("unauthenticated bulk length"));
 }
 
 #[test]
 fn passwords_are_guessed_so_often_and_not_once_more() {
-    let store = Store::with(|config| config.kv.password = Some("open sesame".into()));
+    let store = Store::with(|config| config.kv.get_or_insert_default().password = Some("open sesame".into()));
     let mut client = store.client();
     for _ in 0..FAILURES_MAX {
         assert!(client.ask(&["AUTH", "wrong"]).starts_with("-WRONGPASS"));

@@ -57,7 +57,7 @@ fn a_malformed_frame_is_answered_under_its_own_number_and_ends_the_connection() 
     };
     each_site(|site| {
         for (what, bytes, request, code) in [
-            ("an unknown critical frame", header(0x40, 7, 0), 7, ErrorCode::Unsupported),
+            ("an unknown critical frame", header(0x50, 7, 0), 7, ErrorCode::Unsupported),
             ("an unknown frame for putting", header(0x18, 7, 16), 7, ErrorCode::Unsupported),
             ("a flag", [&[0x02, 1, 0, 0][..], &[0; 20]].concat(), 0, ErrorCode::Unsupported),
             ("a put without a body", header(0x10, 7, 0), 7, ErrorCode::Protocol),
@@ -241,7 +241,7 @@ fn an_error_can_be_read_by_a_client_that_is_still_sending() {
     let mut writer = peer.stream.try_clone().unwrap();
     let sending = std::thread::spawn(move || {
         use std::io::Write;
-        let _ = writer.write_all(&header(0x40, 7, 0));
+        let _ = writer.write_all(&header(0x50, 7, 0));
         // More than the buffers of both sides take, so the server has to read it for the client to come to its end.
         let _ = writer.write_all(&vec![0; 32 << 20]);
         writer.shutdown(std::net::Shutdown::Write)

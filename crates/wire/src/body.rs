@@ -5,11 +5,12 @@ use crate::entry::{Entries, Entry, EntryKind, Mtime};
 use crate::error::{ErrorCode, ErrorReply};
 use crate::fault::Fault;
 use crate::frame::{
-    Checksum, Committed, FileHeader, Frame, Get, Have, Identity, List, MakeDir, PARENTS, PUT_DURABLE,
-    PUT_RESUMABLE, PUT_SHARED, PUT_SIZED, Put, RECURSIVE, Remove, Rename, Run, SetAttributes, Sharing,
-    Symlink, TO_END, TransferId,
+    Checksum, Committed, FileHeader, Frame, Get, Have, Identity, KV_MORE, List, MakeDir, PARENTS,
+    PUT_DURABLE, PUT_RESUMABLE, PUT_SHARED, PUT_SIZED, Put, RECURSIVE, Remove, Rename, Run, SetAttributes,
+    Sharing, Symlink, TO_END, TransferId,
 };
 use crate::header::{EXTENT_OFFSET_BYTES, Header};
+use crate::kv::KvPart;
 use crate::limits::{ENTRIES_MAX, FILE_BYTES_MAX, MESSAGE_BYTES_MAX, MODE_MAX, NANOSECONDS_MAX, RUNS_MAX};
 use crate::link::LinkTarget;
 use crate::opcode;
@@ -82,6 +83,9 @@ impl Header {
                 path: read_path_beneath_root(reader)?,
                 digest: read_algorithm(reader)?,
             }),
+            opcode::KV => Frame::Kv(read_part(opcode::KV, reader)?),
+            opcode::KV_REPLY => Frame::KvReply(read_part(opcode::KV_REPLY, reader)?),
+            opcode::KV_PUSH => Frame::KvPush(read_part(opcode::KV_PUSH, reader)?),
             opcode => return Err(Fault::Opcode { opcode }),
         };
         reader.finish()?;
@@ -218,6 +222,15 @@ fn read_entry(reader: &mut Reader<'_>) -> Result<Entry, Fault> {
         target => Some(LinkTarget::parse(target)?),
     };
     Ok(Entry { path, kind, size, mode, mtime, link_target })
+}
+
+fn read_part(opcode: u8, reader: &mut Reader<'_>) -> Result<KvPart, Fault> {
+    let more = read_flag(opcode, KV_MORE, reader)?;
+    let bytes = reader.rest();
+    if bytes.is_empty() {
+        return Err(Fault::Short);
+    }
+    Ok(KvPart { bytes: bytes.to_vec(), more })
 }
 
 fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, Fault> {

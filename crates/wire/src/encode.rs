@@ -4,7 +4,8 @@ use crate::digest::Digest;
 use crate::entry::{Entry, Mtime};
 use crate::error::ErrorReply;
 use crate::frame::{
-    Frame, Have, PARENTS, PUT_DURABLE, PUT_RESUMABLE, PUT_SHARED, PUT_SIZED, Put, RECURSIVE, Sharing, TO_END,
+    Frame, Have, KV_MORE, PARENTS, PUT_DURABLE, PUT_RESUMABLE, PUT_SHARED, PUT_SIZED, Put, RECURSIVE,
+    Sharing, TO_END,
 };
 use crate::header::{HEADER_BYTES, Header};
 use crate::limits::MESSAGE_BYTES_MAX;
@@ -87,6 +88,10 @@ fn write_body(frame: &Frame, out: &mut Vec<u8>) {
         Frame::Checksum(checksum) => {
             write_text(checksum.path.as_str(), out);
             out.push(checksum.digest.id());
+        }
+        Frame::Kv(part) | Frame::KvReply(part) | Frame::KvPush(part) => {
+            write_u16(flag(KV_MORE, part.more), out);
+            out.extend_from_slice(&part.bytes);
         }
     }
 }

@@ -3,7 +3,8 @@
 use crate::digest::DigestError;
 use crate::error::{ErrorCode, ErrorReply};
 use crate::limits::{
-    ENTRIES_MAX, EXTENT_BYTES_MAX, FILE_BYTES_MAX, HELLO_BODY_BYTES_MAX, MODE_MAX, NAMES_MAX, RUNS_MAX,
+    ENTRIES_MAX, EXTENT_BYTES_MAX, FILE_BYTES_MAX, HELLO_BODY_BYTES_MAX, KV_ARG_BYTES_MAX, KV_ARGS_MAX,
+    KV_REQUEST_BYTES_MAX, MODE_MAX, NAMES_MAX, RUNS_MAX,
 };
 use crate::limits::{MESSAGE_BYTES_MAX, NAME_BYTES_MAX, NANOSECONDS_MAX};
 use crate::link::LinkTargetError;
@@ -208,6 +209,21 @@ pub enum Fault {
         /// The entries announced.
         entries: u16,
     },
+    /// A request to the key-value store that is longer than [`KV_REQUEST_BYTES_MAX`].
+    #[error("the command has more than {KV_REQUEST_BYTES_MAX} bytes")]
+    KvRequest,
+    /// One without arguments, or with more than [`KV_ARGS_MAX`].
+    #[error("the command has {count} arguments; send 1 to {KV_ARGS_MAX}")]
+    KvArgs {
+        /// The arguments announced.
+        count: u32,
+    },
+    /// An argument that is longer than [`KV_ARG_BYTES_MAX`].
+    #[error("an argument has {bytes} bytes; send at most {KV_ARG_BYTES_MAX}")]
+    KvArg {
+        /// The bytes announced.
+        bytes: u32,
+    },
     /// A message of more than [`MESSAGE_BYTES_MAX`] bytes.
     #[error("the message has {message_bytes} bytes; send at most {MESSAGE_BYTES_MAX}")]
     MessageTooLong {
@@ -262,6 +278,9 @@ impl Fault {
             | Self::FileBytes { .. }
             | Self::TooManyEntries { .. }
             | Self::TooManyRuns { .. }
+            | Self::KvRequest
+            | Self::KvArgs { .. }
+            | Self::KvArg { .. }
             | Self::MessageTooLong { .. } => ErrorCode::Limit,
             Self::Opcode { .. }
             | Self::Flags { .. }

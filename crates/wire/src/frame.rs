@@ -3,6 +3,7 @@
 use crate::digest::{Digest, DigestAlgorithm};
 use crate::entry::{Entries, Entry, Mtime};
 use crate::error::ErrorReply;
+use crate::kv::KvPart;
 use crate::link::LinkTarget;
 use crate::opcode;
 use crate::path::RemotePath;
@@ -80,6 +81,12 @@ pub enum Frame {
     Done,
     /// Asks for the digest of a file.
     Checksum(Checksum),
+    /// A command for the key-value store, or a part of one: [arguments](crate::KvArgs).
+    Kv(KvPart),
+    /// What it answers, or a part of that: a value of [RESP](crate::resp) 3, or several.
+    KvReply(KvPart),
+    /// What it tells unasked, or a part of that: values, one after another.
+    KvPush(KvPart),
 }
 
 impl Frame {
@@ -112,6 +119,9 @@ impl Frame {
             Self::SetAttributes(_) => opcode::SET_ATTRIBUTES,
             Self::Done => opcode::DONE,
             Self::Checksum(_) => opcode::CHECKSUM,
+            Self::Kv(_) => opcode::KV,
+            Self::KvReply(_) => opcode::KV_REPLY,
+            Self::KvPush(_) => opcode::KV_PUSH,
         }
     }
 }
@@ -313,5 +323,7 @@ pub(crate) const PUT_RESUMABLE: u16 = 1 << 3;
 pub(crate) const RECURSIVE: u16 = 1 << 0;
 /// The flag of a directory that is made together with its parents.
 pub(crate) const PARENTS: u16 = 1 << 0;
+/// The flag of a part that another one follows.
+pub(crate) const KV_MORE: u16 = 1 << 0;
 /// The end of a range that has none.
 pub(crate) const TO_END: u64 = u64::MAX;

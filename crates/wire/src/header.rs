@@ -51,7 +51,7 @@ impl Header {
         }
         let misplaced = match opcode {
             opcode::ERROR => false,
-            opcode::PING..=opcode::GOODBYE => request != 0,
+            opcode::PING..=opcode::GOODBYE | opcode::KV_PUSH => request != 0,
             _ => request == 0,
         };
         if misplaced {

@@ -15,6 +15,9 @@ pub const TRANSFERS: &str = "transfers";
 /// The capability of those who tell the digest of a file: `CHECKSUM`.
 pub const CHECKSUMS: &str = "checksums";
 
+/// The capability of a server that keeps keys: `KV` may be sent to it.
+pub const KV: &str = "kv";
+
 /// The version of the framing that this crate speaks.
 pub const VERSION: u16 = 1;
 
@@ -55,7 +58,7 @@ impl Hello {
 }
 
 impl Default for Hello {
-    /// Everything that this crate speaks.
+    /// Everything that whoever uses this crate can do.
     fn default() -> Self {
         Self {
             version_min: VERSION,

@@ -5,7 +5,7 @@
 //! a socket gives. What comes out of the decoder is checked: a path stays beneath its root, a name is UTF-8, a
 //! length is within its [limit](limits). Nothing is allocated by what a peer merely claims.
 //!
-//! The key-value store speaks the protocol of Redis instead, which is in [`resp`].
+//! The key-value store speaks the protocol of Redis instead, which is in [`resp`]; its replies are in the frames of keys, too.
 //!
 //! ```
 //! use xferd_wire::{Decoder, Frame, Hello, Item, encode};
@@ -33,6 +33,7 @@ mod fault;
 mod frame;
 mod header;
 mod hello;
+mod kv;
 pub mod limits;
 mod link;
 pub mod opcode;
@@ -52,7 +53,8 @@ pub use frame::{
     Run, SetAttributes, Sharing, Symlink, TransferId,
 };
 pub use header::HEADER_BYTES;
-pub use hello::{CHECKSUMS, Hello, MAGIC, TRANSFERS, VERSION, choose_version};
+pub use hello::{CHECKSUMS, Hello, KV, MAGIC, TRANSFERS, VERSION, choose_version};
+pub use kv::{KvArgs, KvPart, encode_kv, write_kv_args};
 pub use link::{LinkTarget, LinkTargetError};
 pub use path::{PathError, RemotePath};
 pub use write_path::{WritePath, WritePathCounts};

@@ -1,5 +1,7 @@
 //! The largest of everything. A peer that goes past one of these is refused before its bytes are kept.
 
+use crate::resp;
+
 /// Bytes of a path on the wire: Linux's `PATH_MAX` (`limits.h`).
 pub const PATH_BYTES_MAX: usize = 4096;
 
@@ -36,6 +38,18 @@ pub const ENTRIES_MAX: usize = 256;
 /// Runs of one transfer, and so in one `HAVE` frame. Who fills a file from its beginning, however many help, has as many
 /// runs as extents on their way at most.
 pub const RUNS_MAX: usize = 2048;
+
+/// Bytes of a request to the key-value store, a reply or a push in one frame: as many as fit behind its flags.
+pub const KV_PART_BYTES_MAX: usize = CONTROL_BODY_BYTES_MAX - 2;
+
+/// Arguments of one request to the key-value store, its command among them.
+pub const KV_ARGS_MAX: usize = resp::limits::ARGS_MAX;
+
+/// Bytes of one of them.
+pub const KV_ARG_BYTES_MAX: usize = resp::limits::BULK_BYTES_MAX;
+
+/// Bytes of all of them, with their lengths.
+pub const KV_REQUEST_BYTES_MAX: usize = resp::limits::REQUEST_BYTES_MAX;
 
 /// Bytes of the body of an optional frame that is not known and therefore skipped.
 pub const SKIPPED_BODY_BYTES_MAX: u64 = 1 << 20;

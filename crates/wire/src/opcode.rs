@@ -6,7 +6,8 @@
 //! | `0x10..=0x1F` | putting a file |
 //! | `0x20..=0x2F` | getting a file |
 //! | `0x30..=0x3F` | operations on the tree |
-//! | `0x40..=0x7F` | reserved, critical |
+//! | `0x40..=0x4F` | keys |
+//! | `0x50..=0x7F` | reserved, critical |
 //! | `0x80..=0xFF` | optional: a receiver that does not know one skips it |
 
 /// A request, or the connection if the request is 0, has failed.
@@ -65,6 +66,13 @@ pub const DONE: u8 = 0x39;
 /// Asks for the digest of a file.
 pub const CHECKSUM: u8 = 0x3A;
 
+/// Asks the key-value store for something.
+pub const KV: u8 = 0x40;
+/// What it answers.
+pub const KV_REPLY: u8 = 0x41;
+/// What it tells unasked.
+pub const KV_PUSH: u8 = 0x42;
+
 /// Whether a receiver may skip a frame with this opcode if it does not know it.
 pub const fn is_optional(opcode: u8) -> bool {
     opcode >= 0x80
@@ -72,5 +80,5 @@ pub const fn is_optional(opcode: u8) -> bool {
 
 /// Whether this protocol gives `opcode` a meaning.
 pub const fn is_known(opcode: u8) -> bool {
-    matches!(opcode, ERROR..=GOODBYE | PUT..=HAVE | GET..=END | LIST..=CHECKSUM)
+    matches!(opcode, ERROR..=GOODBYE | PUT..=HAVE | GET..=END | LIST..=CHECKSUM | KV..=KV_PUSH)
 }

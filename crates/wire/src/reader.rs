@@ -44,6 +44,11 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     /// A `u16` length and as many bytes.
     pub(crate) fn long_bytes(&mut self) -> Result<&'a [u8], Fault> {
         let len = self.u16()?;

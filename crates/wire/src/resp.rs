@@ -35,6 +35,7 @@ mod request;
 mod scan;
 mod value;
 
+pub(crate) use args::Span;
 pub use args::{Args, ArgsBuf};
 pub use double::write_double;
 pub use encode::encode_request;

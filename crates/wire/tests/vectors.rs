@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xferd_wire::{
     Checksum, Committed, DecodeError, Decoder, Digest, DigestAlgorithm, Entries, Entry, EntryKind, ErrorCode,
-    ErrorReply, FileHeader, Frame, Framed, Get, Have, Hello, Identity, Item, LinkTarget, List, MakeDir,
-    Mtime, Put, RemotePath, Remove, Rename, Run, SetAttributes, Sharing, Symlink, TransferId, WritePath,
-    encode, limits, opcode,
+    ErrorReply, FileHeader, Frame, Framed, Get, Have, Hello, Identity, Item, KvArgs, KvPart, LinkTarget,
+    List, MakeDir, Mtime, Put, RemotePath, Remove, Rename, Run, SetAttributes, Sharing, Symlink, TransferId,
+    WritePath, encode, limits, opcode, write_kv_args,
 };
 
 const PROTOCOL: &str = include_str!("../../../docs/protocol.md");
@@ -35,6 +35,10 @@ impl Vector {
             decoder.decode(&greeting)?;
         }
         let (taken, item) = decoder.decode(&self.bytes)?;
+        if let Some(Item::Frame(Framed { request, frame: Frame::Kv(KvPart { bytes, more: false }) })) = &item
+        {
+            KvArgs::default().read(bytes).map_err(|fault| DecodeError { request: *request, fault })?;
+        }
         Ok((item, taken, decoder.is_between_frames()))
     }
 }
@@ -183,6 +187,17 @@ fn framed(name: &str) -> Framed {
         "checksum" => {
             (9, Frame::Checksum(Checksum { path: path("d/f"), digest: DigestAlgorithm::Crc64Nvme }))
         }
+        "kv" => {
+            let mut bytes = Vec::new();
+            write_kv_args([&b"SET"[..], b"k", b"v1"].into_iter(), &mut bytes);
+            (10, Frame::Kv(KvPart { bytes, more: false }))
+        }
+        "kv-in-parts" => (11, Frame::Kv(KvPart { bytes: b"\x02\0\0\0\x04\0\0\0EC".to_vec(), more: true })),
+        "kv-reply" => (10, Frame::KvReply(KvPart { bytes: b"+OK\r\n".to_vec(), more: false })),
+        "kv-push" => {
+            let bytes = b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n".to_vec();
+            (0, Frame::KvPush(KvPart { bytes, more: false }))
+        }
         name => panic!("docs/protocol.md has a vector called {name}; say here what it means"),
     };
     Framed { request, frame }
@@ -280,6 +295,10 @@ fn the_table_of_limits_is_what_is_enforced() {
         ("MESSAGE_BYTES_MAX", limits::MESSAGE_BYTES_MAX as u64),
         ("ENTRIES_MAX", limits::ENTRIES_MAX as u64),
         ("RUNS_MAX", limits::RUNS_MAX as u64),
+        ("KV_PART_BYTES_MAX", limits::KV_PART_BYTES_MAX as u64),
+        ("KV_ARGS_MAX", limits::KV_ARGS_MAX as u64),
+        ("KV_ARG_BYTES_MAX", limits::KV_ARG_BYTES_MAX as u64),
+        ("KV_REQUEST_BYTES_MAX", limits::KV_REQUEST_BYTES_MAX as u64),
         ("SKIPPED_BODY_BYTES_MAX", limits::SKIPPED_BODY_BYTES_MAX),
         ("MODE_MAX", limits::MODE_MAX.into()),
         ("NANOSECONDS_MAX", limits::NANOSECONDS_MAX.into()),

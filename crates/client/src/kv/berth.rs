@@ -7,7 +7,7 @@ use xferd_wire::ErrorCode;
 
 use super::client::CLOSED;
 use super::lease::Lease;
-use super::line::Line;
+use super::line::{Line, Standing};
 use super::pool::Pool;
 
 /// The place of a connection: one of a pool, or somebody's who leases it.
@@ -40,6 +40,17 @@ impl Berth {
         match self.0.as_ref()? {
             Place::Pooled(..) => None,
             Place::Leased(lease) => Some(lease),
+        }
+    }
+
+    /// Whether whoever is served has left.
+    pub(crate) fn is_over(&self) -> bool {
+        match &self.0 {
+            None => true,
+            Some(Place::Leased(lease)) => lease.is_over(),
+            Some(Place::Pooled(pool, index)) => {
+                pool.line(*index).is_none_or(|line| line.standing() == Standing::Closed)
+            }
         }
     }
 

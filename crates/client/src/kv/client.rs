@@ -13,7 +13,7 @@ use xferd_wire::ErrorCode;
 
 use super::berth::Berth;
 use super::call::{Call, KvCall, KvCut};
-use super::dialer::Dialer;
+use super::dialer::{Dialer, Way};
 use super::greeting::Greeting;
 use super::lease::{KvLine, Lease, Place};
 use super::pool::Pool;
@@ -95,20 +95,29 @@ impl KvClient {
 
     /// All of a client but its thread.
     fn assemble(address: Address, config: KvConfig) -> Result<(Self, AnyShard<KvSession>), Failure> {
-        let KvConfig { connections, password, name, database, patience, backend } = config;
+        let connections_max = KV_CONNECTIONS_MAX + KV_LEASES_MAX;
+        let (shards, chosen) =
+            shards(config.backend, 1, 0, Limits::default(), connections_max, &Budget::default())?;
+        let shard = shards.into_iter().next();
+        let shard = shard.ok_or_else(|| Failure::new(ErrorCode::Internal, "there is no reactor"))?;
+        Ok((Self::by(Way::Own(shard.mailbox(), address), chosen, config)?, shard))
+    }
+
+    /// A client that has its connections made there.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT if the configuration makes no sense.
+    pub(crate) fn by(way: Way, chosen: Chosen, config: KvConfig) -> Result<Self, Failure> {
+        let KvConfig { connections, password, name, database, patience, .. } = config;
         if !(1..=KV_CONNECTIONS_MAX).contains(&connections) {
             let message = format!("{connections} connections; give 1 to {KV_CONNECTIONS_MAX}");
             return Err(Failure::new(ErrorCode::InvalidArgument, message));
         }
         let greeting = Greeting::new(password, name, database)?;
-        let connections_max = connections + KV_LEASES_MAX;
-        let (shards, chosen) = shards(backend, 1, 0, Limits::default(), connections_max, &Budget::default())?;
-        let shard = shards.into_iter().next();
-        let shard = shard.ok_or_else(|| Failure::new(ErrorCode::Internal, "there is no reactor"))?;
-        let dialer = Arc::new(Dialer::new(shard.mailbox(), address, greeting, patience));
+        let dialer = Arc::new(Dialer::new(way, greeting, patience));
         let pool = Arc::new(Pool::new(connections, dialer.clone()));
         let (quota, leases) = (Quota::default(), Arc::default());
-        Ok((Self { pool, dialer, quota, leases, chosen, thread: Mutex::default() }, shard))
+        Ok(Self { pool, dialer, quota, leases, chosen, thread: Mutex::default() })
     }
 
     /// Sends `requests`, encoded one after another, together, and tells of the replies when `count` of them have come: one to
@@ -149,6 +158,7 @@ impl KvClient {
     /// has happened.
     pub fn close(&self) {
         self.dialer.stop();
+        self.pool.close();
         if let Some(thread) = lock(&self.thread).take() {
             // A thread that panicked has told so already.
             let _ = thread.join();

@@ -10,7 +10,9 @@ use xferd_wire::{ErrorCode, resp};
 
 use super::berth::Berth;
 use super::greeting::Greeting;
+use super::lane::Order;
 use super::session::KvSession;
+use crate::dispatcher::Dispatcher;
 
 /// Bytes of the replies to one call: as many as a request may have. With more the call fails with LIMIT, and the connection
 /// is closed.
@@ -21,8 +23,7 @@ pub const REPLIES_BYTES_MAX: usize = resp::limits::REQUEST_BYTES_MAX;
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Dialer {
-    mailbox: Mailbox<KvSession>,
-    address: Address,
+    way: Way,
     pub(crate) greeting: Greeting,
     pub(crate) patience: Duration,
     pub(crate) replies_bytes_max: usize,
@@ -30,20 +31,25 @@ pub(crate) struct Dialer {
     refused: Mutex<Option<(Failure, Instant)>>,
 }
 
+/// Where connections are made.
+pub(crate) enum Way {
+    /// By a shard of ours, to an address where RESP is spoken.
+    Own(Mailbox<KvSession>, Address),
+    /// By a client that moves files, in frames.
+    Shared(Dispatcher),
+}
+
 impl Dialer {
-    pub(crate) fn new(
-        mailbox: Mailbox<KvSession>,
-        address: Address,
-        greeting: Greeting,
-        patience: Duration,
-    ) -> Self {
-        let refused = Mutex::default();
-        Self { mailbox, address, greeting, patience, replies_bytes_max: REPLIES_BYTES_MAX, refused }
+    pub(crate) fn new(way: Way, greeting: Greeting, patience: Duration) -> Self {
+        Self { way, greeting, patience, replies_bytes_max: REPLIES_BYTES_MAX, refused: Mutex::default() }
     }
 
     /// Where the server is, for people.
     pub(crate) fn url(&self) -> String {
-        self.address.url("kv")
+        match &self.way {
+            Way::Own(_, address) => address.url("kv"),
+            Way::Shared(dispatcher) => dispatcher.address().url("xfer"),
+        }
     }
 
     /// Has a connection that nobody uses serve `berth`, or a new one.
@@ -60,11 +66,16 @@ impl Dialer {
             }
             _ => {}
         }
-        let (address, session) = (self.address.clone(), KvSession::new(self.clone()));
         // If there is no room for it the berth is dropped, and says so.
-        let is_dispatched = match delay.is_zero() {
-            true => self.mailbox.dispatch(berth, address, session),
-            false => self.mailbox.dispatch_after(delay, berth, address, session),
+        let is_dispatched = match &self.way {
+            Way::Shared(dispatcher) => dispatcher.keys(delay, Order { berth, dialer: self.clone() }),
+            Way::Own(mailbox, address) => {
+                let (address, session) = (address.clone(), KvSession::new(self.clone()));
+                match delay.is_zero() {
+                    true => mailbox.dispatch(berth, address, session),
+                    false => mailbox.dispatch_after(delay, berth, address, session),
+                }
+            }
         };
         if !is_dispatched {
             tracing::debug!("a connection to {} is not made: the client is closed", self.url());
@@ -78,7 +89,10 @@ impl Dialer {
         }
     }
 
+    /// Ends all connections that are made for this alone.
     pub(crate) fn stop(&self) {
-        self.mailbox.stop();
+        if let Way::Own(mailbox, _) = &self.way {
+            mailbox.stop();
+        }
     }
 }

@@ -144,7 +144,12 @@ impl Lease {
 
     /// The connection is gone, or was not to be had.
     pub(crate) fn lose(&self, failure: &Failure) {
-        self.end(Err(failure.clone()));
+        let mut failure = failure.clone();
+        if failure.retryable && self.lock().on_open.is_none() {
+            // Who has it needs to know no more than that there may be another one.
+            failure.code = ErrorCode::ConnectionLost;
+        }
+        self.end(Err(failure));
     }
 
     fn end(&self, result: Result<(), Failure>) {

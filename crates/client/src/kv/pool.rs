@@ -55,6 +55,12 @@ impl Pool {
         self.lines.get(index)
     }
 
+    /// Ends everything that is under way, and whatever comes later.
+    pub(crate) fn close(&self) {
+        // Those that are dropped say why.
+        self.lines.iter().for_each(|line| drop(line.close()));
+    }
+
     pub(crate) fn opened(&self) {
         self.was_connected.store(true, Ordering::Relaxed);
     }

@@ -131,6 +131,16 @@ impl KvSession {
         Self { dialer, berth: None, phase, reach: None, calls: VecDeque::new(), framing: Framing::default() }
     }
 
+    /// As [`Session::on_reachable`].
+    pub(crate) fn set_reach(&mut self, reach: Option<Reach>) {
+        self.reach = reach;
+    }
+
+    /// Whether the connection is somebody's alone.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.berth.as_ref().and_then(Berth::lease).is_some()
+    }
+
     /// Takes the next reply that has come, or the beginning of one.
     fn take_in(&mut self, bytes: &mut &[u8], effects: &mut Fx) -> Result<(), Failure> {
         let reply = self.framing.next(bytes).map_err(|error| {
@@ -212,7 +222,7 @@ impl KvSession {
         if self.phase != Phase::Open {
             return;
         }
-        if self.berth.as_ref().and_then(Berth::lease).is_some_and(|lease| lease.is_over()) {
+        if self.berth.as_ref().is_some_and(Berth::is_over) {
             return self.reset(effects);
         }
         while !effects.is_congested() {
@@ -268,9 +278,7 @@ impl KvSession {
             _ => {
                 let seconds = self.patience().as_secs_f64();
                 let message = format!("{}: nothing was heard for {seconds} s; try again", self.dialer.url());
-                // Whoever listens has not asked for anything that could be late.
-                let code = if listens == Some(true) { ErrorCode::ConnectionLost } else { ErrorCode::Timeout };
-                self.give_up(&Failure::new(code, message), effects);
+                self.give_up(&Failure::new(ErrorCode::Timeout, message), effects);
             }
         }
     }
@@ -286,15 +294,31 @@ impl KvSession {
 
     fn give_up(&mut self, failure: &Failure, effects: &mut Fx) {
         if failure.code == ErrorCode::Limit {
-            // That is one call's alone; the others only lose their connection by it.
-            if let Some(call) = self.calls.pop_front() {
-                call.cut(failure);
-            }
-            self.fail(&self.lost("it was closed because another call was answered by too much"));
+            self.fail_first(failure);
         } else {
             self.fail(failure);
         }
         effects.abort();
+    }
+
+    /// Fails because of the call that is answered next, or would be.
+    pub(crate) fn fail_first(&mut self, failure: &Failure) {
+        let call = self.calls.pop_front();
+        self.fail_because_of(call, failure);
+    }
+
+    /// Fails because of the call that was sent last.
+    pub(crate) fn fail_last(&mut self, failure: &Failure) {
+        let call = self.calls.pop_back();
+        self.fail_because_of(call, failure);
+    }
+
+    /// The others only lose their connection by it.
+    fn fail_because_of(&mut self, call: Option<Call>, failure: &Failure) {
+        self.fail(&self.lost("it was closed because of another call"));
+        if let Some(call) = call {
+            call.cut(failure);
+        }
     }
 
     fn lost(&self, why: &str) -> Failure {
@@ -327,13 +351,14 @@ impl KvSession {
         self.fail(&failure);
     }
 
-    fn fail(&mut self, failure: &Failure) {
+    pub(crate) fn fail(&mut self, failure: &Failure) {
         self.phase = Phase::Closed;
-        for call in mem::take(&mut self.calls) {
-            call.cut(failure);
-        }
+        // Whoever is told and calls again gets another connection.
         if let Some(berth) = self.berth.take() {
             berth.lose(failure);
+        }
+        for call in mem::take(&mut self.calls) {
+            call.cut(failure);
         }
     }
 }

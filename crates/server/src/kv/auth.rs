@@ -48,7 +48,7 @@ impl Auth {
         // Who may open a Unix socket is decided by its mode; all of them count as one.
         let address = match peer {
             Peer::Internet(address) => address.ip().to_canonical(),
-            Peer::Unix { .. } => IpAddr::from([0, 0, 0, 0]),
+            Peer::Unix { .. } | Peer::SameProcess => IpAddr::from([0, 0, 0, 0]),
         };
         let now = clock::now();
         let mut failures = lock(&self.failures);

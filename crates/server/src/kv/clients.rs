@@ -1,12 +1,12 @@
 //! Who is connected to the key-value store, and what others have for them.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use xferd_engine::{Reach, lock};
+use xferd_engine::lock;
 use xferd_os::clock;
 use xferd_os::net::Peer;
 use xferd_wire::resp::Version;
@@ -46,8 +46,11 @@ pub(crate) struct Client {
     name: Mutex<Option<Box<str>>>,
     library: Mutex<Option<Box<Library>>>,
     inbox: Mutex<Inbox>,
-    reach: OnceLock<Reach>,
+    bell: OnceLock<Bell>,
 }
+
+/// How others wake whoever reads its inbox.
+struct Bell(Box<dyn Fn() + Send + Sync>);
 
 /// Which client library it is, if it says so.
 #[derive(Debug, Default, Clone)]
@@ -71,6 +74,12 @@ pub(crate) enum Cut {
     TooSlow,
 }
 
+impl fmt::Debug for Bell {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Bell")
+    }
+}
+
 impl Clients {
     pub(crate) fn add(&self, peer: Peer) -> Arc<Client> {
         let client = Arc::new(Client {
@@ -90,7 +99,7 @@ impl Clients {
             name: Mutex::default(),
             library: Mutex::default(),
             inbox: Mutex::default(),
-            reach: OnceLock::new(),
+            bell: OnceLock::new(),
         });
         lock(&self.list).insert(client.id, client.clone());
         client
@@ -132,10 +141,10 @@ impl Clients {
 }
 
 impl Client {
-    /// How others wake its connection.
-    pub(crate) fn set_reach(&self, reach: Reach) {
+    /// Sets what is called when something has come into an empty inbox. It must not block.
+    pub(crate) fn on_told(&self, call: impl Fn() + Send + Sync + 'static) {
         // A connection is connected once.
-        let _ = self.reach.set(reach);
+        let _ = self.bell.set(Bell(Box::new(call)));
     }
 
     pub(crate) fn is_listening(&self) -> bool {
@@ -195,15 +204,22 @@ impl Client {
         self.nudge();
     }
 
-    fn nudge(&self) {
-        if let Some(reach) = self.reach.get() {
-            reach.nudge();
+    /// Has its inbox looked at.
+    pub(crate) fn nudge(&self) {
+        if let Some(Bell(call)) = self.bell.get() {
+            call();
         }
     }
 
     /// Whether it is to end.
     pub(crate) fn end(&self) -> Option<Cut> {
         lock(&self.inbox).end
+    }
+
+    /// Whether others have something for it, if only its end.
+    pub(crate) fn has_news(&self) -> bool {
+        let inbox = lock(&self.inbox);
+        !inbox.bytes.is_empty() || inbox.end.is_some()
     }
 
     /// What others had for it, and whether it is to end.

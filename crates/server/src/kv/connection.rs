@@ -11,7 +11,7 @@ use xferd_wire::resp::{Args, Replies, Version, parse_integer};
 
 use super::auth::Verdict;
 use super::channels::Kind;
-use super::session::KvSession;
+use super::conversation::Conversation;
 use super::{config, documentation, info};
 use crate::log::HappeningKind;
 
@@ -20,7 +20,7 @@ pub(super) const REDIS_VERSION: &str = "7.0.15";
 
 type Done = Result<(), Refused>;
 
-impl KvSession {
+impl Conversation {
     /// Carries out what no function on keys does. `locked` is what EXEC has locked.
     pub(super) fn connection_command(
         &mut self,
@@ -209,6 +209,7 @@ impl KvSession {
     }
 
     fn hello(&mut self, args: Args<'_>, out: &mut Vec<u8>) -> Done {
+        const NO_VERSION: Refused = Refused::Other("NOPROTO unsupported protocol version");
         let mut version = self.version;
         if let Some(number) = args.get(1) {
             let number = parse_integer(number)
@@ -216,8 +217,11 @@ impl KvSession {
             version = match number {
                 2 => Version::Resp2,
                 3 => Version::Resp3,
-                _ => return Err(Refused::Other("NOPROTO unsupported protocol version")),
+                _ => return Err(NO_VERSION),
             };
+        }
+        if !self.way.speaks(version) {
+            return Err(NO_VERSION);
         }
         let (mut index, mut name, mut login) = (2, None, None);
         while let Some(word) = args.get(index) {
@@ -275,9 +279,9 @@ impl KvSession {
         self.client.set_name(None);
         self.database = 0;
         self.client.database.store(0, Ordering::Relaxed);
-        self.version = Version::Resp2;
+        self.version = self.way.version();
         self.client.set_version(self.version);
-        self.is_authenticated = !self.kv.auth.is_required();
+        self.forget_password();
     }
 
     fn client_command(&mut self, args: Args<'_>, now_ms: u64, replies: &mut Replies<'_>) -> Done {

@@ -8,7 +8,7 @@ use xferd_kv::commands::{help, is_word};
 use xferd_wire::resp::{Args, Replies};
 
 use super::channels::Kind;
-use super::session::KvSession;
+use super::conversation::Conversation;
 
 /// Channels, and patterns, that one connection may listen to.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
@@ -33,7 +33,7 @@ impl Subscriptions {
     }
 }
 
-impl KvSession {
+impl Conversation {
     pub(super) fn subscribe(
         &mut self,
         kind: Kind,

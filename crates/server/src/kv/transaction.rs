@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use xferd_kv::{Command, Flags, Refused, Watched};
 use xferd_wire::resp::{Args, ArgsBuf, Replies, Version};
 
-use super::session::KvSession;
+use super::conversation::Conversation;
 
 /// Commands that may wait for EXEC on one connection.
 pub const QUEUED_COMMANDS_MAX: usize = 60_000;
@@ -69,7 +69,7 @@ impl Transaction {
     }
 }
 
-impl KvSession {
+impl Conversation {
     pub(super) fn multi(&mut self) -> Result<(), Refused> {
         if self.transaction.is_open() {
             return Err(Refused::Other("ERR MULTI calls can not be nested"));

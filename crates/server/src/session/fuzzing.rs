@@ -1,6 +1,7 @@
 //! What fuzz targets need to see of a server, and nobody else: only there with `--cfg fuzzing`.
 
 use super::*;
+use crate::kv::KvConfig;
 
 /// A server without threads and sockets: its connections are played.
 pub struct Stage(Arc<Shared>);
@@ -8,6 +9,7 @@ pub struct Stage(Arc<Shared>);
 impl Stage {
     /// A server of what is in `store`.
     pub fn new(store: Store) -> Self {
+        let kv = Kv::open(&KvConfig::default(), usize::MAX, Arc::default()).expect("keys in memory");
         Self(Arc::new(Shared {
             store: Arc::new(store),
             patience: Patience::default(),
@@ -15,6 +17,7 @@ impl Stage {
             transfers: Arc::default(),
             open_files: Arc::default(),
             budget: Budget::default(),
+            kv: Some(Arc::new(kv)),
         }))
     }
 

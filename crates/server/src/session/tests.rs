@@ -4,9 +4,12 @@ use tempfile::TempDir;
 use xferd_engine::{CROWDED_KEPT_BYTES, Effect, SMALL_FILES_BYTES_MAX, SendSource, Work};
 use xferd_os::Sink;
 use xferd_store::{Hasher, Options};
-use xferd_wire::{DigestAlgorithm, Identity, MakeDir, Mtime, Remove, Sharing, encode};
+use xferd_wire::{
+    DigestAlgorithm, Identity, MakeDir, Mtime, Remove, Sharing, encode, encode_kv, opcode, write_kv_args,
+};
 
 use super::*;
+use crate::kv::{PENDING_BYTES_MAX, REPLIES_BYTES_MAX};
 
 /// A shard played by hand: what a session asked for waits here until it is let happen.
 struct Stage {
@@ -39,6 +42,9 @@ struct Client {
     open: BTreeSet<u32>,
     ended: BTreeMap<u32, u32>,
     lost: Option<ErrorCode>,
+    pongs: Vec<u64>,
+    replies: Vec<(u32, Vec<u8>)>,
+    pushes: Vec<Vec<u8>>,
 }
 
 /// A generator of numbers that only have to be various (xorshift, Marsaglia 2003).
@@ -55,6 +61,10 @@ impl Dice {
 
 impl Stage {
     fn new() -> Self {
+        Self::with_keys(None)
+    }
+
+    fn with_keys(kv: Option<Arc<Kv>>) -> Self {
         let root = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(root.path(), Options::default()).unwrap());
         std::fs::write(root.path().join("small"), vec![7; 5000]).unwrap();
@@ -66,6 +76,7 @@ impl Stage {
             transfers: Arc::default(),
             open_files: Arc::default(),
             budget: Budget::default(),
+            kv,
         });
         let mut stage = Self {
             _root: root,
@@ -189,6 +200,9 @@ impl Client {
             match frame {
                 Frame::Extent { len, .. } => self.raw_due = len,
                 Frame::Error(reply) if request == 0 => self.lost = Some(reply.code),
+                Frame::Pong(number) => self.pongs.push(number),
+                Frame::KvReply(part) => self.replies.push((request, part.bytes)),
+                Frame::KvPush(part) => self.pushes.push(part.bytes),
                 Frame::Committed(_) | Frame::End | Frame::Entry(_) | Frame::Done | Frame::Error(_) => {
                     assert!(self.open.remove(&request), "{request} was answered and is not open: {frame:?}");
                     *self.ended.entry(request).or_default() += 1;
@@ -423,5 +437,103 @@ fn a_small_file_that_finds_no_room_in_memory_is_staged_and_stored_all_the_same()
         stage.settle(&mut dice);
         assert_eq!(std::fs::read(stage._root.path().join("new")).unwrap(), b"x");
         assert!(room.take(SMALL_FILES_BYTES_MAX - taken).is_some(), "what it took is given back");
+    }
+}
+
+impl Stage {
+    fn command(&mut self, request: u32, args: &[&[u8]]) {
+        let mut bytes = Vec::new();
+        encode_kv(opcode::KV, request, &mut bytes, |out| write_kv_args(args.iter().copied(), out));
+        self.input.extend(bytes);
+    }
+}
+
+#[test]
+fn a_ping_and_a_file_pass_a_change_that_waits_for_the_disk() {
+    let (kv, _directory) = Kv::uncommitted();
+    let (mut dice, mut stage) = (Dice(1), Stage::with_keys(Some(kv.clone())));
+    stage.command(1, &[b"SUBSCRIBE", b"c"]);
+    stage.command(2, &[b"SET", b"k", b"v"]);
+    stage.command(3, &[b"GET", b"k"]);
+    stage.say(0, &Frame::Ping(7));
+    let path = RemotePath::parse("small").unwrap();
+    stage.client.open = [4, 5].into();
+    stage.say(4, &Frame::Get(Get { path, start: 0, end: None, digest: DigestAlgorithm::None }));
+    stage.say(5, &put_of(Some(0), Sharing::Alone));
+    stage.say(5, &Frame::Digest(Hasher::new(DigestAlgorithm::Crc64Nvme).finish()));
+    stage.say(5, &Frame::Commit { size: 0 });
+    stage.settle(&mut dice);
+    kv.channels.publish(b"c", b"m");
+    stage.tell(Event::Nudged);
+    assert_eq!((&stage.client.pongs, &stage.client.ended), (&vec![7], &[(4, 1), (5, 1)].into()));
+    assert_eq!((stage.client.replies.len(), stage.client.pushes.len()), (0, 0));
+    assert!(!stage.session.is_quiet());
+    kv.commit();
+    stage.tell(Event::Nudged);
+    let replies =
+        |stage: &Stage| stage.client.replies.iter().map(|(request, _)| *request).collect::<Vec<_>>();
+    assert_eq!(replies(&stage), [1, 2, 3]);
+    assert_eq!(stage.client.replies[2].1, b"$1\r\nv\r\n");
+    assert_eq!(stage.client.pushes.len(), 1, "what is told later comes later");
+    assert!(stage.session.is_quiet() && stage.session.patience() == Duration::MAX);
+    // Who is gone before is not told, and what he said is done.
+    stage.command(6, &[b"SET", b"k", b"w"]);
+    stage.settle(&mut dice);
+    stage.tell(Event::Closed(End::Closed));
+    kv.commit();
+    assert_eq!((kv.clients.len(), kv.channels.channels()), (0, 0));
+}
+
+#[test]
+fn a_connection_that_has_ended_is_closed_once_its_changes_are_on_the_disk() {
+    let (kv, _directory) = Kv::uncommitted();
+    let (mut dice, mut stage) = (Dice(1), Stage::with_keys(Some(kv.clone())));
+    stage.command(1, &[b"SET", b"k", b"v"]);
+    stage.settle(&mut dice);
+    stage.session.on_end(&mut stage.effects);
+    stage.perform();
+    assert!(!stage.closed);
+    kv.commit();
+    stage.tell(Event::Nudged);
+    assert!(stage.closed);
+    assert_eq!(stage.client.replies, [(1, b"+OK\r\n".to_vec())]);
+}
+
+#[test]
+fn nothing_is_read_while_as_many_replies_wait_for_the_disk_as_may() {
+    let (kv, _directory) = Kv::uncommitted();
+    let (mut dice, mut stage) = (Dice(1), Stage::with_keys(Some(kv.clone())));
+    stage.command(1, &[b"SET", b"k", &vec![b'v'; REPLIES_BYTES_MAX / 2]]);
+    stage.command(2, &[b"GET", b"k"]);
+    stage.settle(&mut dice);
+    assert!(stage.session.wants_bytes());
+    stage.command(3, &[b"GET", b"k"]);
+    stage.settle(&mut dice);
+    assert!(!stage.session.wants_bytes());
+    assert!(stage.session.kept_bytes() as usize >= REPLIES_BYTES_MAX);
+    stage.say(0, &Frame::Ping(7));
+    stage.settle(&mut dice);
+    assert!(stage.client.pongs.is_empty());
+    kv.commit();
+    stage.tell(Event::Nudged);
+    stage.settle(&mut dice);
+    assert_eq!(stage.client.pongs, [7]);
+}
+
+#[test]
+fn requests_that_are_not_whole_may_take_so_much_and_whoever_adds_to_it_is_cut() {
+    let (kv, _directory) = Kv::uncommitted();
+    for (others, lost) in [(PENDING_BYTES_MAX - 100, false), (PENDING_BYTES_MAX - 99, true)] {
+        let (mut dice, mut stage) = (Dice(1), Stage::with_keys(Some(kv.clone())));
+        kv.pending_bytes.store(others, std::sync::atomic::Ordering::Relaxed);
+        let part = |len: usize| Frame::Kv(KvPart { bytes: vec![1; len], more: true });
+        stage.client.open.insert(1);
+        stage.say(1, &part(60));
+        stage.say(1, &part(40));
+        stage.settle(&mut dice);
+        assert_eq!(stage.closed, lost);
+        stage.tell(Event::Closed(End::Closed));
+        drop(stage);
+        assert_eq!(kv.pending_bytes.load(std::sync::atomic::Ordering::Relaxed), others, "it is given back");
     }
 }

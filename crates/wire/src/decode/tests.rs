@@ -67,7 +67,7 @@ fn a_fault_names_its_request() {
     bytes.extend_from_slice(&u64::MAX.to_le_bytes());
     let error = greeted().decode(&bytes).unwrap_err();
     assert_eq!((error.request, error.code()), (77, ErrorCode::Limit));
-    assert_eq!(greeted().decode(&header(0x40, 78, 0)).unwrap_err().request, 78);
+    assert_eq!(greeted().decode(&header(0x50, 78, 0)).unwrap_err().request, 78);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_flag_that_is_not_known_is_not_supported() {
 #[test]
 fn a_critical_frame_that_is_not_known_is_not_supported() {
     let known: Vec<u8> = (0..0x80).filter(|opcode| opcode::is_known(*opcode)).collect();
-    assert_eq!(known.len(), 4 + 8 + 3 + 11);
+    assert_eq!(known.len(), 4 + 8 + 3 + 11 + 3);
     for opcode in (0..0x80).filter(|opcode| !known.contains(opcode)) {
         assert_eq!(fault(&header(opcode, 1, u64::MAX)), Some(Fault::Opcode { opcode }));
     }
@@ -132,7 +132,7 @@ fn an_optional_frame_may_have_a_body_of_1_mib_and_not_more() {
 #[test]
 fn a_body_beyond_its_limit_is_refused_before_any_of_it_is_there() {
     for opcode in (0..0x80).filter(|opcode| opcode::is_known(*opcode) && *opcode != opcode::EXTENT) {
-        let request = u32::from(!(opcode::PING..=opcode::GOODBYE).contains(&opcode));
+        let request = u32::from(!matches!(opcode, opcode::PING..=opcode::GOODBYE | opcode::KV_PUSH));
         let bytes_max = CONTROL_BODY_BYTES_MAX as u64;
         assert_eq!(fault(&header(opcode, request, bytes_max)), None);
         for body_bytes in [bytes_max + 1, 1 << 63, u64::MAX] {
@@ -175,7 +175,9 @@ fn a_frame_of_the_connection_has_request_0_and_others_have_not() {
                 assert_eq!(fault(&frame(opcode, body)), None);
                 assert_eq!(fault(&[header(opcode, 0, 5), body.to_vec()].concat()), None);
             }
-            opcode::PING..=opcode::GOODBYE => assert_eq!(fault(&header(opcode, 1, 0)), refused),
+            opcode::PING..=opcode::GOODBYE | opcode::KV_PUSH => {
+                assert_eq!(fault(&header(opcode, 1, 0)), refused);
+            }
             _ => assert_eq!(fault(&header(opcode, 0, 0)), refused),
         }
     }

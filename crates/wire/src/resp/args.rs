@@ -6,14 +6,14 @@ use std::ops::Index;
 /// Where an argument is. Four bytes each, because a request has at most
 /// [`REQUEST_BYTES_MAX`](super::limits::REQUEST_BYTES_MAX).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     pub(super) start: u32,
     pub(super) len: u32,
 }
 
 impl Span {
     /// `[start, end)` of a request, which fits by its limit.
-    pub(super) fn new(start: usize, end: usize) -> Self {
+    pub(crate) fn new(start: usize, end: usize) -> Self {
         Self { start: start as u32, len: (end - start) as u32 }
     }
 }
@@ -28,7 +28,7 @@ pub struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
-    pub(super) fn new(bytes: &'a [u8], spans: &'a [Span]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], spans: &'a [Span]) -> Self {
         Self { bytes, spans }
     }
 

@@ -5,6 +5,7 @@ use xferd_os::net::Address;
 use xferd_reactor::Limits;
 
 use super::super::call::KvCut;
+use super::super::dialer::Way;
 use super::super::greeting::Greeting;
 use super::super::pool::Pool;
 use super::*;
@@ -26,7 +27,8 @@ impl Rig {
         let mailbox = shards.first().expect("there is one").mailbox();
         let address = Address::from(([127, 0, 0, 1], 1));
         let patience = Duration::from_secs(60);
-        let mut dialer = Dialer::new(mailbox, address, Greeting::default(), patience);
+        let way = Way::Own(mailbox, address);
+        let mut dialer = Dialer::new(way, Greeting::default(), patience);
         dialer.replies_bytes_max = REPLIES_BYTES_MAX;
         let dialer = Arc::new(dialer);
         let pool = Arc::new(Pool::new(1, dialer.clone()));
