@@ -663,3 +663,27 @@ test('what was on its way when the connection broke says so, and what comes next
   t.is(lost.status === 'rejected' && lost.reason.code, 'CONNECTION_LOST')
   t.is(await kv.incr('a'), 1)
 })
+
+test('a server reads and writes its keys itself, and others see it', async (t) => {
+  const { server, kv } = await keys(t, { password: 'secret' })
+  t.is(await server.kv.set('a', 1), 'OK')
+  t.is(await kv.incr('a'), 2)
+  t.is(server.kv, server.kv)
+  const news = server.kv.subscribe('news')
+  await news.ready
+  await kv.publish('news', 'today')
+  for await (const { message } of news) {
+    t.is(message, 'today')
+    break
+  }
+  t.deepEqual(await server.kv.transaction((t) => [t.incr('a')], { watch: ['a'] }), [3])
+  const { kv: own } = server
+  await server.close({ graceMs: 0 })
+  await t.throwsAsync(own.get('a'), { code: 'ABORTED' })
+})
+
+test('a server of files alone has no keys', async (t) => {
+  const server = await serve({ root: folder(t), listen: ['xfer://127.0.0.1:0'] })
+  t.teardown(() => server.close())
+  t.throws(() => server.kv, { code: 'UNSUPPORTED' })
+})

@@ -1,4 +1,4 @@
-import { KV_DEFAULT_PORT } from '../../../src/index.js'
+import { Address, KV_DEFAULT_PORT } from '../../../src/index.js'
 import { asStrings } from '../../../src/kv/codec.js'
 import { openKvTransport } from '../../../src/kv/native-transport.js'
 import { KvCommand, kvFlags, kvOptions, urlArg, withRemedy } from '../../kv/command.js'
@@ -35,7 +35,7 @@ export class Kv extends KvCommand {
       const talk = new Talk(transport, flags.database)
       if (!process.stdin.isTTY || this.jsonEnabled()) return await runScript(talk, this.jsonEnabled())
       const hints = await Hints.ask(new Talk(transport, flags.database, asStrings))
-      await new Prompt(talk, hints, await History.open(), placeOf(transport.address)).run()
+      await new Prompt(talk, hints, await History.open(), await placeOf(url)).run()
     } catch (error) {
       withRemedy(error)
     } finally {
@@ -45,6 +45,6 @@ export class Kv extends KvCommand {
 }
 
 /** `127.0.0.1:6390`, or the path of a socket. */
-function placeOf(address: string): string {
-  return address.replace(/^kv(\+unix)?:\/\//, '')
+async function placeOf(url: string): Promise<string> {
+  return (await Address.ofStore(url)).replace(/^kv(\+unix)?:\/\//, '')
 }
