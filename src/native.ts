@@ -201,6 +201,7 @@ export interface NativeServer {
 
 export interface NativeClient {
   connect(): number
+  openKv(options: RawKvClientOptions, wake: () => void): OpenedKvClient
   push(sources: string[], target: string, targetIsDirectory: boolean, options: RawTransferOptions): number
   pull(paths: string[], destination: string, options: RawTransferOptions): number
   progress(id: number): RawProgress | null

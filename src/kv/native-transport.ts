@@ -2,6 +2,7 @@ import { Address } from '../address.js'
 import { Completions, failure } from '../completions.js'
 import { errorFrom, XferdError } from '../error.js'
 import {
+  type NativeClient,
   type NativeKvClient,
   type NativeServer,
   native,
@@ -22,6 +23,15 @@ export async function openKvTransport(
 ): Promise<NativeTransport> {
   const store = await Address.ofStore(address)
   return opened((wake) => native().openKvClient(store, options, wake))
+}
+
+/**
+ * The way to the keys of a server that a client is connected to for files: the connections are the same. It ends with the client.
+ *
+ * @throws {XferdError} `INVALID_ARGUMENT`, `ABORTED` if the client is closed
+ */
+export function openSharedTransport(client: NativeClient, options: RawKvClientOptions = {}): NativeTransport {
+  return opened((wake) => client.openKv(options, wake))
 }
 
 /**

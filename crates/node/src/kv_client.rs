@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use napi::Env;
 use napi_derive::napi;
-use xferd_client::{KvCall, KvClient, KvConfig, KvCut, KvLine};
+use xferd_client::{Client, KvCall, KvClient, KvConfig, KvCut, KvLine};
 use xferd_engine::Failure;
 use xferd_server::Server;
 use xferd_wire::ErrorCode;
@@ -29,11 +29,24 @@ pub struct OpenedKvClient {
 /// Opens a client of the keys at `address`, and connects nothing yet.
 #[napi]
 pub fn open_kv_client(env: Env, address: String, options: RawKvClientOptions, wake: Wake) -> OpenedKvClient {
-    match attempt(|| KvClient::open(address::parse_kv(&address)?, KvConfig::try_from(options)?)) {
+    opened(&env, wake, || KvClient::open(address::parse_kv(&address)?, KvConfig::try_from(options)?))
+}
+
+/// A client of keys on the connections of one that moves files.
+pub(crate) fn open_beside(
+    env: &Env,
+    files: Option<&Client>,
+    options: RawKvClientOptions,
+    wake: Wake,
+) -> OpenedKvClient {
+    opened(env, wake, || files.ok_or_else(closed)?.keys(KvConfig::try_from(options)?))
+}
+
+fn opened(env: &Env, wake: Wake, open: impl FnOnce() -> Result<KvClient, Failure>) -> OpenedKvClient {
+    match attempt(open) {
         Ok(client) => {
             let backend = client.backend().into();
-            let calls = Calls::new(wake, false, &env);
-            let client = NativeKvClient::new(Keys::Remote(client), calls);
+            let client = NativeKvClient::new(Keys::Remote(client), Calls::new(wake, false, env));
             OpenedKvClient { client: Some(client), backend: Some(backend), error: None }
         }
         Err(failure) => OpenedKvClient { client: None, backend: None, error: Some(failure.into()) },

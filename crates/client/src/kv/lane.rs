@@ -213,3 +213,6 @@ impl Lane {
 fn unasked(request: u32) -> Failure {
     Failure::protocol(format!("the server answered request {request} about keys, which nobody has asked"))
 }
+
+#[cfg(test)]
+mod tests;
