@@ -185,6 +185,20 @@ export function startXferdWith(env: Record<string, string>, ...args: string[]): 
   return spawn(process.execPath, [XFERD, ...args], { env: { ...process.env, ...env }, stdio })
 }
 
+/** Runs it to its end with this for its stdin. */
+export function xferdWith(input: string | Buffer, ...args: string[]): Promise<Outcome> {
+  const child = spawn(process.execPath, [XFERD, ...args], { stdio: 'pipe' })
+  child.stdin.end(input)
+  return outcome(child)
+}
+
+/** Runs it on a terminal: Python has one to lend. */
+export function startOnTerminal(env: Record<string, string>, ...args: string[]): ChildProcess {
+  const lend = 'import pty, sys; pty.spawn(sys.argv[1:])'
+  const program = ['-c', lend, process.execPath, XFERD, ...args]
+  return spawn('python3', program, { env: { ...process.env, TERM: 'xterm', ...env }, stdio: 'pipe' })
+}
+
 /** Runs a program in a process of its own, as an ES module in the checkout unless said otherwise. */
 export function runScript(code: string, ...args: string[]): Promise<Outcome> {
   return outcome(startScript(code, ...args))

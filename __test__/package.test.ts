@@ -38,7 +38,14 @@ test('the package installs in an empty folder and works there', async (t) => {
   t.regex((await run('npx', ['--no-install', 'xferd', '--version'], { cwd })).stdout, /^xferd\/\d/)
 
   const program = `
-    import { type Client, connect, type Entry, type Progress, type Receipt, serve, XferdError } from 'xferd'
+    import { type Client, connect, connectKv, type KvClient, type Entry, type Progress, type Receipt, serve, XferdError } from 'xferd'
+    export async function keys(kv: KvClient): Promise<string | null> {
+      await using own = await connectKv('kv://127.0.0.1', { connections: 2 })
+      const bytes: Buffer | null = await own.with({ buffers: true }).get('a')
+      const [count, set]: [number, 'OK' | null] = await kv.transaction((t) => [t.incr('a'), t.set("b", bytes ?? 1)])
+      for await (const { message } of kv.subscribe('news')) return message + set
+      return (await kv.zpopmin('z', 1))[0]?.member ?? (await kv.lpop('l'))
+    }
     export async function main(): Promise<Receipt> {
       await using server = await serve({ root: '.' })
       await using client: Client = await connect(server.addresses[0])

@@ -1,9 +1,15 @@
 import { CommandHelp, Help as OclifHelp } from '@oclif/core/help'
+import type { Topic } from '@oclif/core/interfaces'
 import { EXIT_CODES } from './exit-codes.js'
 
 /** oclif's help, with the examples first and the exit codes last. */
 export class Help extends OclifHelp {
   protected override CommandHelpClass = ExamplesFirst
+
+  /** None: what has commands below it is a command itself, and listed as one. */
+  protected override get sortedTopics(): Topic[] {
+    return []
+  }
 
   protected override async showRootHelp(): Promise<void> {
     await super.showRootHelp()

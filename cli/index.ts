@@ -1,6 +1,13 @@
 /** The program `xferd`. It is bundled into `dist/cli.js`, for a quick start (docs/architecture.md). */
 import { execute } from '@oclif/core/execute'
 import { Bench } from './commands/bench.js'
+import { KvDel } from './commands/kv/del.js'
+import { KvGet } from './commands/kv/get.js'
+import { KvImport } from './commands/kv/import.js'
+import { KvMonitor } from './commands/kv/monitor.js'
+import { Kv } from './commands/kv/prompt.js'
+import { KvScan } from './commands/kv/scan.js'
+import { KvSet } from './commands/kv/set.js'
 import { Ls } from './commands/ls.js'
 import { Mkdir } from './commands/mkdir.js'
 import { Mv } from './commands/mv.js'
@@ -23,6 +30,13 @@ export const COMMANDS = {
   mv: Mv,
   mkdir: Mkdir,
   bench: Bench,
+  kv: Kv,
+  'kv:get': KvGet,
+  'kv:set': KvSet,
+  'kv:del': KvDel,
+  'kv:scan': KvScan,
+  'kv:monitor': KvMonitor,
+  'kv:import': KvImport,
 }
 
 export function run(): Promise<unknown> {

@@ -59,6 +59,13 @@ export class Completions {
    * nothing of it is left then.
    */
   async call(begin: () => number, signal?: AbortSignal): Promise<RawCompletion> {
+    const completion = await this.answer(begin, signal)
+    if (completion.error) throw failure(completion, completion.error, signal)
+    return completion
+  }
+
+  /** The same, but a failure of the call is in the completion: there may be something beside it. */
+  async answer(begin: () => number, signal?: AbortSignal): Promise<RawCompletion> {
     if (signal?.aborted) throw aborted(signal.reason)
     if (this.#closed) throw new XferdError('ABORTED', 'it was closed before')
     const id = begin()
@@ -66,12 +73,12 @@ export class Completions {
     signal?.addEventListener('abort', cancel, { once: true })
     const completion = await new Promise<RawCompletion>((resolve) => this.#calls.set(id, resolve))
     signal?.removeEventListener('abort', cancel)
-    if (completion.error) throw failure(completion, completion.error, signal)
     return completion
   }
 }
 
-function failure({ entries }: RawCompletion, error: RawError, signal?: AbortSignal): XferdError {
+/** What a completed call has failed with. */
+export function failure({ entries }: RawCompletion, error: RawError, signal?: AbortSignal): XferdError {
   if (error.code === 'ABORTED' && signal?.aborted) return aborted(signal.reason)
   return errorFrom(error, entries && { entries: entries.map(entryFrom) })
 }

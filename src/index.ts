@@ -17,6 +17,26 @@ export {
 } from './client.js'
 export type { Entry } from './entry.js'
 export { type ErrorCode, XferdError } from './error.js'
+export { KvClient, type KvMessage, type KvView } from './kv/client.js'
+export type { KvArg, KvValue } from './kv/codec.js'
+export type {
+  Bound as KvBound,
+  Fields as KvFields,
+  Key as KvKey,
+  KvCommands,
+  ScanOptions as KvScanOptions,
+  Scored as KvScored,
+  Scores as KvScores,
+  SetOptions as KvSetOptions,
+  SlowCommand,
+  ZaddOptions as KvZaddOptions,
+  ZrangeOptions as KvZrangeOptions,
+} from './kv/commands.js'
+export { type ConnectKvOptions, connectKv } from './kv/connect.js'
+export { KvFeed } from './kv/feed.js'
+export { importKeys, type KvImport } from './kv/import.js'
+export type { KvMonitored } from './kv/monitored.js'
+export type { TransactionOptions } from './kv/transaction.js'
 export type {
   RawCommandMetrics as CommandMetrics,
   RawKvMetrics as KvMetrics,

@@ -178,11 +178,20 @@ export interface RawCeiling {
   cpuSeconds?: number
 }
 
+/** An error, or what was taken over. */
+export interface RawImport {
+  error?: RawError
+  keys?: number
+  bytes?: number
+  tornBytes?: number
+}
+
 export interface NativeServer {
   addresses(): string[]
   backend(): RawBackend
   stats(): RawServerStats
   kvMetrics(): RawKvMetrics | null
+  openKv(wake: () => void): OpenedKvClient
   events(): RawServerEvent[]
   close(graceMs: number): number
   drain(): RawCompletion[]
@@ -192,6 +201,7 @@ export interface NativeServer {
 
 export interface NativeClient {
   connect(): number
+  openKv(options: RawKvClientOptions, wake: () => void): OpenedKvClient
   push(sources: string[], target: string, targetIsDirectory: boolean, options: RawTransferOptions): number
   pull(paths: string[], destination: string, options: RawTransferOptions): number
   progress(id: number): RawProgress | null
@@ -210,6 +220,33 @@ export interface NativeClient {
   drain(): RawCompletion[]
 }
 
+export interface RawKvClientOptions {
+  connections?: number
+  password?: string
+  name?: string
+  database?: number
+  timeoutMs?: number
+  backend?: 'auto' | 'mio' | 'uring'
+}
+
+export interface OpenedKvClient {
+  client?: NativeKvClient
+  backend?: RawBackend
+  error?: RawError
+}
+
+export interface NativeKvClient {
+  /** By any connection if `line` is 0. Answered by a chunk, beside an error if that is not all. */
+  call(line: number, requests: Buffer, count: number): number
+  /** The number is that of the line, too. */
+  lease(): number
+  nextPushes(line: number): number
+  closeLine(line: number): void
+  cancel(id: number): void
+  close(): number
+  drain(): RawCompletion[]
+}
+
 export interface Native {
   startServer(options: RawServerOptions, wake: () => void): { server?: NativeServer; error?: RawError }
   openClient(
@@ -217,7 +254,9 @@ export interface Native {
     options: { timeoutMs?: number; ioThreads?: number; workers?: number; backend?: 'auto' | 'mio' | 'uring' },
     wake: () => void,
   ): { client?: NativeClient; backend?: RawBackend; error?: RawError }
+  openKvClient(address: string, options: RawKvClientOptions, wake: () => void): OpenedKvClient
   measureCeiling(options: RawCeilingOptions, done: (result: RawCeiling) => void): RawError | null
+  importKeys(source: string, dir: string, done: (result: RawImport) => void): RawError | null
   version(): string
 }
 

@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Address, DEFAULT_PORT } from './address.js'
 import { Completions } from './completions.js'
 import { errorFrom, XferdError } from './error.js'
+import { KvClient } from './kv/client.js'
+import { openInsideTransport } from './kv/native-transport.js'
 import {
   type NativeServer,
   native,
@@ -128,6 +130,7 @@ export class Server implements AsyncDisposable {
   readonly #server: NativeServer
   readonly #calls: Completions
   readonly #ended = new AbortController()
+  #kv: KvClient | undefined
 
   /** @internal Servers come from {@link serve}. */
   constructor(server: NativeServer, calls: Completions) {
@@ -140,6 +143,16 @@ export class Server implements AsyncDisposable {
   /** Counters since the start, and the connections open now. */
   stats(): ServerStats {
     return { backend: this.backend.name, ...this.#server.stats() }
+  }
+
+  /**
+   * The keys that are served, in this process: without a connection, and without a password.
+   *
+   * @throws {XferdError} `UNSUPPORTED` if there are none
+   */
+  get kv(): KvClient {
+    this.#kv ??= new KvClient(openInsideTransport(this.#server))
+    return this.#kv
   }
 
   /** How often each command was carried out and how long that took, and what is in the key-value store. */
@@ -178,6 +191,7 @@ export class Server implements AsyncDisposable {
   async close({ graceMs = 10_000 }: { graceMs?: number } = {}): Promise<void> {
     if (this.#ended.signal.aborted) return
     await this.#calls.call(() => this.#server.close(graceMs))
+    await this.#kv?.close()
     this.#ended.abort()
     this.#calls.close()
   }

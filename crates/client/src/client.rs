@@ -13,6 +13,7 @@ use xferd_wire::{DigestAlgorithm, ErrorCode, Frame, RemotePath};
 use crate::ask::{Answer, Ask, Withdrawal};
 use crate::dispatcher::Dispatcher;
 use crate::job::{Job, Receipt};
+use crate::kv::{KvClient, KvConfig, Way};
 use crate::push::{Copy, Manner, Push};
 use crate::read::{self, Reader};
 use crate::same::Compare;
@@ -247,6 +248,14 @@ impl Client {
         let (writer, task) = write::write(spec, place.clone(), Box::new(on_open));
         place.assign(task);
         writer
+    }
+
+    /// The server's keys, on the connections that move files: one serves both at once. It ends with this client.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT if the configuration makes no sense; its backend is of no interest.
+    pub fn keys(&self, config: KvConfig) -> Result<KvClient, Failure> {
+        KvClient::by(Way::Shared(self.dispatcher.clone()), self.chosen.clone(), config)
     }
 
     /// Ends everything that is under way, which is answered with ABORTED, and closes all connections. Blocks until that

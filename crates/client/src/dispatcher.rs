@@ -8,7 +8,8 @@ use std::time::Duration;
 use xferd_engine::Mailbox;
 use xferd_os::net::Address;
 
-use crate::session::{Assignment, ClientSession};
+use crate::kv::Order;
+use crate::session::{Assignment, ClientSession, Errand};
 use crate::task::Task;
 
 /// Knows where connections are made, and to whom.
@@ -50,6 +51,23 @@ impl Dispatcher {
         warn_unless(place.mailbox.dispatch_after(delay, assignment, place.address.clone(), place.session()));
     }
 
+    /// Has a connection serve whoever wants something of keys, beside whatever else it is used for.
+    #[must_use]
+    pub(crate) fn keys(&self, delay: Duration, order: Order) -> bool {
+        // Where who does one thing after the other has his only one.
+        let Place { mailbox, address, .. } = &self.first;
+        let session = self.first.session();
+        match delay.is_zero() {
+            true => mailbox.dispatch(Errand::Keys(order), address.clone(), session),
+            false => mailbox.dispatch_after(delay, Errand::Keys(order), address.clone(), session),
+        }
+    }
+
+    /// Where the server is.
+    pub(crate) fn address(&self) -> &Address {
+        &self.first.address
+    }
+
     /// Makes every connection look at what it shares with other threads.
     pub(crate) fn nudge(&self) {
         self.places().for_each(Place::nudge);
@@ -86,10 +104,10 @@ impl Place {
         self.mailbox.nudge();
     }
 
-    fn assignment(&self, task: impl Task + 'static) -> Assignment {
+    fn assignment(&self, task: impl Task + 'static) -> Errand {
         self.tasks.fetch_add(1, Ordering::Relaxed);
         let counted = Counted { tasks: self.tasks.clone(), is_lifted: false };
-        Assignment { task: Box::new(task), counted }
+        Errand::Task(Assignment { task: Box::new(task), counted })
     }
 
     fn session(&self) -> ClientSession {

@@ -4,15 +4,16 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use xferd_engine::{Effects, End, Event, Failure, Session};
+use xferd_engine::{Effects, End, Event, Failure, Reach, Reachable, Session};
 use xferd_os::net::Address;
 use xferd_wire::{
-    CHECKSUMS, Decoder, DigestAlgorithm, ErrorCode, Frame, Framed, Hello, Item, TRANSFERS, VERSION,
+    CHECKSUMS, Decoder, DigestAlgorithm, ErrorCode, Frame, Framed, Hello, Item, KV, TRANSFERS, VERSION,
     choose_version,
 };
 
 use crate::dispatcher::Counted;
-use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent};
+use crate::kv::{Lane, Order};
+use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, next_number, unexpected};
 
 /// How long an idle connection is kept.
 const IDLE_PATIENCE: Duration = Duration::from_secs(3600);
@@ -34,6 +35,11 @@ pub(crate) struct ClientSession {
     checksums: bool,
     next_request: u32,
     task: Option<Assignment>,
+    /// Keys, if they were asked for here.
+    lane: Option<Lane>,
+    /// Whether the server has any.
+    keys: bool,
+    reach: Option<Reach>,
     /// The server was silent and was asked for a sign of life.
     pinged: bool,
 }
@@ -68,11 +74,19 @@ impl DerefMut for Assignment {
     }
 }
 
+/// What a connection is wanted for.
+pub(crate) enum Errand {
+    /// Something to do. One at a time.
+    Task(Assignment),
+    /// Keys, beside that.
+    Keys(Order),
+}
+
 type Fx = Effects<ClientOutcome>;
 
 impl Session for ClientSession {
     type Outcome = ClientOutcome;
-    type Command = Assignment;
+    type Command = Errand;
 
     fn on_bytes(&mut self, bytes: &[u8], effects: &mut Fx) -> usize {
         self.pinged = false;
@@ -113,13 +127,18 @@ impl Session for ClientSession {
         if self.phase == Phase::Closed { bytes.len() } else { bytes.len() - rest.len() }
     }
 
-    fn on_event(&mut self, event: Event<ClientOutcome, Assignment>, effects: &mut Fx) {
+    fn on_reachable(&mut self, place: &Reachable<'_>) {
+        self.reach = Some(place.reach());
+    }
+
+    fn on_event(&mut self, event: Event<ClientOutcome, Errand>, effects: &mut Fx) {
         let event = match event {
             Event::Connected => {
                 effects.send_encoded(|out| Hello::default().encode(out));
                 return;
             }
-            Event::Command(task) => {
+            Event::Command(Errand::Keys(order)) => return self.take_up(order, effects),
+            Event::Command(Errand::Task(task)) => {
                 self.task = Some(task);
                 if self.phase == Phase::Open {
                     self.drive(effects, |task, channel| task.start(channel));
@@ -127,7 +146,7 @@ impl Session for ClientSession {
                 return;
             }
             Event::Draining => {
-                if self.task.is_none() {
+                if self.is_unused() {
                     self.phase = Phase::Closed;
                     effects.abort();
                 } else if self.phase == Phase::Open {
@@ -136,7 +155,7 @@ impl Session for ClientSession {
                 return;
             }
             Event::Stalled => {
-                if self.task.is_none() {
+                if self.is_unused() {
                     self.phase = Phase::Closed;
                     return effects.abort();
                 }
@@ -155,8 +174,12 @@ impl Session for ClientSession {
             Event::Written { bytes, .. } => TaskEvent::Written(bytes),
             Event::Sent { key, bytes } => TaskEvent::Sent(key, bytes),
             Event::SourceShort { key } => TaskEvent::SourceShort(key),
-            Event::Drained => TaskEvent::Drained,
+            Event::Drained => {
+                self.go_on_with_keys(effects);
+                TaskEvent::Drained
+            }
             Event::Nudged => {
+                self.go_on_with_keys(effects);
                 if self.task.as_ref().is_some_and(|task| task.is_cancelled()) {
                     return self.give_up(Failure::new(ErrorCode::Aborted, "aborted by the caller"), effects);
                 }
@@ -168,23 +191,48 @@ impl Session for ClientSession {
         }
     }
 
-    fn is_wanted(task: &Assignment) -> bool {
-        !task.is_cancelled()
+    fn is_wanted(errand: &Errand) -> bool {
+        match errand {
+            Errand::Task(task) => !task.is_cancelled(),
+            Errand::Keys(_) => true,
+        }
     }
 
     fn wants_bytes(&self) -> bool {
-        self.phase != Phase::Closed && self.task.as_ref().is_none_or(|task| task.wants_bytes())
+        self.phase != Phase::Closed
+            && self.task.as_ref().is_none_or(|task| task.wants_bytes())
+            && self.lane.as_ref().is_none_or(Lane::wants_bytes)
+    }
+
+    fn reads_while_sending(&self) -> bool {
+        // As whoever asks for keys has to.
+        self.lane.as_ref().is_some_and(Lane::is_busy)
     }
 
     fn is_idle(&self) -> bool {
-        self.phase == Phase::Open && self.task.is_none()
+        // Who leases it may take as long as he likes to read.
+        self.phase == Phase::Open && self.task.is_none() && !self.lane.as_ref().is_some_and(Lane::is_leased)
+    }
+
+    fn is_beside(errand: &Errand) -> bool {
+        matches!(errand, Errand::Keys(order) if !order.is_lease())
+    }
+
+    fn takes(&self, errand: &Errand) -> bool {
+        match errand {
+            Errand::Task(_) => self.is_idle(),
+            Errand::Keys(order) => {
+                matches!(self.phase, Phase::Hello | Phase::Open)
+                    && self.lane.as_ref().is_none_or(|lane| lane.takes(order))
+            }
+        }
     }
 
     fn patience(&self) -> Duration {
-        match (self.phase, &self.task) {
-            (Phase::Hello, _) => self.patience.min(HELLO_PATIENCE),
-            (_, Some(_)) => self.patience,
-            (_, None) => IDLE_PATIENCE,
+        match self.phase {
+            Phase::Hello => self.patience.min(HELLO_PATIENCE),
+            _ if !self.is_unused() => self.patience,
+            _ => IDLE_PATIENCE,
         }
     }
 }
@@ -202,6 +250,9 @@ impl ClientSession {
             checksums: false,
             next_request: 1,
             task: None,
+            lane: None,
+            keys: false,
+            reach: None,
             pinged: false,
         }
     }
@@ -218,8 +269,98 @@ impl ClientSession {
         self.digests.clone_from(&theirs.digests);
         self.transfers = theirs.can(TRANSFERS);
         self.checksums = theirs.can(CHECKSUMS);
+        self.keys = theirs.can(KV);
         self.phase = Phase::Open;
         self.drive(effects, |task, channel| task.start(channel));
+        self.begin_keys(effects);
+    }
+
+    /// Serves somebody who wants something of keys, now or once the server has said hello.
+    fn take_up(&mut self, order: Order, effects: &mut Fx) {
+        match &mut self.lane {
+            Some(lane) => {
+                lane.serve(order);
+                self.drive_keys(effects, |_| {});
+            }
+            None => {
+                self.lane = Some(Lane::new(order));
+                if self.phase == Phase::Open {
+                    self.begin_keys(effects);
+                }
+            }
+        }
+    }
+
+    fn begin_keys(&mut self, effects: &mut Fx) {
+        if self.keys {
+            let reach = self.reach.clone();
+            return self.drive_keys(effects, |lane| lane.begin(reach));
+        }
+        if let Some(mut lane) = self.lane.take() {
+            let message = format!(
+                "{} keeps no keys; have it listen on kv:// as well, or start it with --kv-dir",
+                self.address.url("xfer")
+            );
+            lane.fail(&Failure::new(ErrorCode::Unsupported, message));
+        }
+    }
+
+    /// Says what waits to be said about keys, as long as the server takes it.
+    fn go_on_with_keys(&mut self, effects: &mut Fx) {
+        if self.phase == Phase::Open && !effects.is_congested() {
+            self.drive_keys(effects, Lane::go_on);
+        }
+    }
+
+    /// Lets the lane do something, says what it wants said, and sees what became of it.
+    fn drive_keys(&mut self, effects: &mut Fx, step: impl FnOnce(&mut Lane)) {
+        let Some(lane) = &mut self.lane else { return };
+        step(lane);
+        let next_request = &mut self.next_request;
+        let said = lane.say(|| next_number(next_request), effects);
+        self.judge_keys(said, effects);
+    }
+
+    fn on_keys(&mut self, request: u32, frame: Frame, effects: &mut Fx) {
+        let Some(lane) = &mut self.lane else {
+            let failure = unexpected(&frame);
+            return self.give_up(failure, effects);
+        };
+        let heard = lane.on_frame(request, frame);
+        let next_request = &mut self.next_request;
+        let said = heard.and_then(|()| lane.say(|| next_number(next_request), effects));
+        self.judge_keys(said, effects);
+    }
+
+    /// Lets go of the lane if it cannot go on. A task may still be done; then the connection ends, too.
+    fn judge_keys(&mut self, result: Result<(), Failure>, effects: &mut Fx) {
+        let Some(lane) = &mut self.lane else { return };
+        if let Err(mut failure) = result {
+            failure.message = format!("{}: {}", self.address.url("xfer"), failure.message);
+            lane.fail(&failure);
+        }
+        if lane.is_over() {
+            self.lane = None;
+            self.phase = Phase::Leaving;
+        }
+        self.leave_if_done(effects);
+    }
+
+    /// Whether nothing is expected of the server.
+    fn is_unused(&self) -> bool {
+        self.task.is_none() && self.lane.as_ref().is_none_or(|lane| !lane.is_busy() && !lane.is_leased())
+    }
+
+    fn leave_if_done(&mut self, effects: &mut Fx) {
+        if self.phase != Phase::Leaving || self.lane.as_ref().is_some_and(Lane::is_busy) {
+            return;
+        }
+        let message = format!("the server at {} has said goodbye; try again", self.address.url("xfer"));
+        self.fail_keys(&Failure::new(ErrorCode::ConnectionLost, message));
+        if self.task.is_none() {
+            self.phase = Phase::Closed;
+            effects.abort();
+        }
     }
 
     fn on_frame(&mut self, framed: Framed, effects: &mut Fx) {
@@ -232,12 +373,16 @@ impl ClientSession {
             Framed { request, frame: Frame::Ping(number) } => effects.send(request, &Frame::Pong(number)),
             Framed { frame: Frame::Pong(SIGN_OF_LIFE), .. } => {}
             Framed { frame: Frame::Goodbye, .. } => {
-                if self.task.is_none() {
-                    self.phase = Phase::Closed;
-                    effects.abort();
-                } else {
-                    self.phase = Phase::Leaving;
-                }
+                self.phase = Phase::Leaving;
+                self.leave_if_done(effects);
+            }
+            Framed { request, frame: frame @ (Frame::KvReply(_) | Frame::KvPush(_)) } => {
+                self.on_keys(request, frame, effects);
+            }
+            Framed { request, frame: frame @ Frame::Error(_) }
+                if self.lane.as_ref().is_some_and(|lane| lane.has_asked(request)) =>
+            {
+                self.on_keys(request, frame, effects);
             }
             Framed { request, frame } => {
                 if let Frame::Extent { len, .. } = frame {
@@ -269,10 +414,7 @@ impl ClientSession {
             Ok(Course::Running) => task.counted.put_back(),
             Ok(Course::Finished) => {
                 self.task = None;
-                if self.phase == Phase::Leaving {
-                    self.phase = Phase::Closed;
-                    effects.abort();
-                }
+                self.leave_if_done(effects);
             }
             Ok(Course::Abandoned) => {
                 self.task = None;
@@ -284,20 +426,28 @@ impl ClientSession {
     }
 
     fn give_up(&mut self, failure: Failure, effects: &mut Fx) {
+        self.phase = Phase::Closed;
+        // What the task is given up for need not be a failure of keys: who asked for them hears that the connection is closed.
+        if failure.code != ErrorCode::Aborted {
+            self.fail_keys(&failure);
+        }
         if let Some(mut task) = self.task.take() {
             task.counted.lift();
             task.fail(failure);
         }
-        self.phase = Phase::Closed;
         effects.abort();
+    }
+
+    fn fail_keys(&mut self, failure: &Failure) {
+        if let Some(mut lane) = self.lane.take() {
+            lane.fail(failure);
+        }
     }
 
     fn on_closed(&mut self, end: End) {
         let was = std::mem::replace(&mut self.phase, Phase::Closed);
-        let Some(mut task) = self.task.take() else { return };
-        task.counted.lift();
         let address = self.address.url("xfer");
-        task.fail(match end {
+        let failure = match end {
             End::Stopped => Failure::new(ErrorCode::Aborted, CLIENT_CLOSED),
             End::Closed => Failure::new(
                 ErrorCode::ConnectionLost,
@@ -318,7 +468,12 @@ impl ClientSession {
             End::Broken(error) => {
                 Failure::new(ErrorCode::ConnectionLost, format!("connection to {address} lost: {error}"))
             }
-        });
+        };
+        self.fail_keys(&failure);
+        if let Some(mut task) = self.task.take() {
+            task.counted.lift();
+            task.fail(failure);
+        }
     }
 }
 

@@ -111,9 +111,7 @@ pub(crate) struct Channel<'a> {
 impl Channel<'_> {
     /// A number for a new request, or for work of one's own.
     pub(crate) fn number(&mut self) -> u32 {
-        let request = *self.next_request;
-        *self.next_request = request.checked_add(1).unwrap_or(1);
-        request
+        next_number(self.next_request)
     }
 
     /// Sends a new request.
@@ -136,6 +134,13 @@ impl Channel<'_> {
         );
         Err(Failure::new(ErrorCode::Unsupported, message))
     }
+}
+
+/// The next number of a request on a connection.
+pub(crate) fn next_number(next_request: &mut u32) -> u32 {
+    let request = *next_request;
+    *next_request = request.checked_add(1).unwrap_or(1);
+    request
 }
 
 /// A frame that has no place here.

@@ -190,6 +190,11 @@ impl<S: Session> Conn<S> {
         self.phase == Phase::Open && self.session.is_idle()
     }
 
+    /// Whether it could take up this command.
+    pub(crate) fn takes(&self, command: &S::Command) -> bool {
+        self.phase == Phase::Open && self.session.takes(command)
+    }
+
     /// Bulk bytes that are due on it, for placing new connections elsewhere.
     pub(crate) fn bulk_bytes(&self) -> u64 {
         self.intake.as_ref().map_or(0, |intake| intake.left) + self.outbox.queued_bytes()
@@ -461,7 +466,7 @@ impl<S: Session> Conn<S> {
     fn takes_bytes(&self) -> bool {
         self.phase == Phase::Open
             && self.intake.is_none()
-            && !self.outbox.is_full()
+            && (self.session.reads_while_sending() || !self.outbox.is_full())
             && !self.works.is_full(self.kept.budget().has_many_files())
             && self.session.wants_bytes()
     }

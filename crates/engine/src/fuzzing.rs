@@ -385,9 +385,12 @@ pub fn end_mail<S: Session>(mailbox: &Mailbox<S>) {
 }
 
 fn dispatch<S: Session>(command: S::Command, _: Address, fresh: S, connections: &mut Vec<Played<S>>) {
-    let is_idle = |played: &&mut Played<S>| played.phase == Phase::Open && played.session.is_idle();
-    if let Some(idle) = connections.iter_mut().find(is_idle) {
-        return idle.tell(Event::Command(command));
+    let takes = |played: &&mut Played<S>| {
+        let is_free = S::is_beside(&command) || played.session.is_idle();
+        played.phase == Phase::Open && is_free && played.session.takes(&command)
+    };
+    if let Some(taker) = connections.iter_mut().find(takes) {
+        return taker.tell(Event::Command(command));
     }
     if connections.len() < CONNECTIONS_MAX {
         let mut played = Played::connected(fresh);

@@ -54,8 +54,24 @@ pub trait Session: Send + 'static {
     /// Whether bytes would be taken now. While this is false nothing is read, and the peer feels it.
     fn wants_bytes(&self) -> bool;
 
+    /// Whether bytes are taken even while much of what was sent before waits for the peer to read it. One that answers each
+    /// request keeps replies no longer than it is read from; one that answers must not read on, or it keeps all its answers.
+    fn reads_while_sending(&self) -> bool {
+        false
+    }
+
     /// Whether the session could take up a new command: the shard then offers it the next one that is dispatched.
     fn is_idle(&self) -> bool;
+
+    /// Whether the command is for a session that may have something else to do: for any that [takes](Session::takes) it.
+    fn is_beside(_command: &Self::Command) -> bool {
+        false
+    }
+
+    /// Whether it could take up this command: unless told otherwise, any while it is idle.
+    fn takes(&self, _command: &Self::Command) -> bool {
+        self.is_idle()
+    }
 
     /// How long nothing may move on the connection before [`Event::Stalled`].
     fn patience(&self) -> Duration;

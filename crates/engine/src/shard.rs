@@ -291,11 +291,8 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         if self.draining {
             return;
         }
-        while let Some(key) = self.idle.pop() {
-            if self.conn(key).is_some_and(|conn| conn.is_idle()) {
-                self.with(key, |conn| conn.tell(Event::Command(command)));
-                return;
-            }
+        if let Some(key) = self.taker(&command) {
+            return self.with(key, |conn| conn.tell(Event::Command(command)));
         }
         if self.conns.len() >= self.connections_max {
             if self.backlog.len() < BACKLOG_COMMANDS_MAX {
@@ -310,6 +307,26 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
             conn.connect(token);
             conn.tell(Event::Command(command));
         });
+    }
+
+    /// Who takes up the command.
+    fn taker(&mut self, command: &S::Command) -> Option<ConnKey> {
+        if S::is_beside(command) {
+            let taker = self.conns.iter().find(|(_, (_, conn))| conn.takes(command));
+            return taker.map(|(slot, (generation, _))| ConnKey { slot, generation: *generation });
+        }
+        // Few do not take what others would.
+        let mut passed = Vec::new();
+        let mut taker = None;
+        while let (None, Some(key)) = (taker, self.idle.pop()) {
+            match self.conn(key).filter(|conn| conn.is_idle()) {
+                Some(conn) if conn.takes(command) => taker = Some(key),
+                Some(_) => passed.push(key),
+                None => {}
+            }
+        }
+        self.idle.extend(passed.into_iter().rev());
+        taker
     }
 
     fn insert(&mut self, session: S, now: Instant) -> ConnKey {

@@ -8,8 +8,10 @@ use std::path::Path;
 
 use xferd_os::{Dir, fs};
 
-use crate::keyspace::Keyspace;
-use crate::log::{Loading, LogError, Manifest, Replay, load_all, read_manifest};
+use crate::keyspace::{Keyspace, STRIPES};
+use crate::log::{
+    BASE, Base, Directory, Listed, Loading, LogError, Manifest, Replay, load_all, read_manifest,
+};
 use crate::persistence::Report;
 
 pub(crate) use rdb::{MAGIC, read_dump};
@@ -55,4 +57,37 @@ pub fn import(path: &Path, keyspace: &Keyspace, loading: &Loading) -> Result<Rep
     };
     let mut replay = Replay::new(keyspace);
     load_all(&dir, &shown, &manifest, &mut replay, loading).map(|(report, _)| report)
+}
+
+/// Puts what is in the file or directory at `path` into the directory `dir`, where a server finds it when it starts: all of it, or
+/// nothing if that fails. The directory is made if it is not there. What was read, and how many keys there are now.
+///
+/// # Errors
+/// [`LogError`]; also if a server uses the directory, or there are keys in it already.
+pub fn import_into(path: &Path, dir: &Path, loading: &Loading) -> Result<(Report, u64), LogError> {
+    let directory = Directory::open(dir)?;
+    let before = directory.manifest()?.unwrap_or_default();
+    let (there, shown) = (Keyspace::default(), |name: &str| directory.shown(name));
+    load_all(directory.dir(), &shown, &before, &mut Replay::new(&there), &Loading::default())?;
+    if keys(&there) > 0 {
+        return Err(LogError::NotEmpty(dir.display().to_string(), keys(&there)));
+    }
+    let keyspace = Keyspace::default();
+    let report = import(path, &keyspace, loading)?;
+    let base = Base::new(directory.create_base()?, keyspace.now_ms() / 1000);
+    keyspace.begin_snapshot(base, || Ok(())).map_err(directory.io(""))?;
+    (0..STRIPES).all(|index| keyspace.save_stripe(index));
+    if let Some(base) = keyspace.end_snapshot() {
+        base.finish().map_err(directory.io("the base"))?;
+    }
+    let number = before.next(BASE);
+    let name = directory.name_base(number)?;
+    let manifest = Manifest { base: Some(Listed { name, number }), increments: Vec::new() };
+    directory.set_manifest(&manifest)?;
+    directory.sweep(&manifest)?;
+    Ok((report, keys(&keyspace)))
+}
+
+fn keys(keyspace: &Keyspace) -> u64 {
+    keyspace.stats().keys.iter().sum()
 }

@@ -28,7 +28,7 @@ mod value;
 pub use commands::{Call, Command, Flags, Group, KeyPositions};
 pub use eviction::{Policy, UnknownPolicy};
 pub use glob::matches;
-pub use import::import;
+pub use import::{import, import_into};
 pub use keyspace::{EXPECTED_MAX, Keyspace, Limits, Recorded, Recorder, Stats, Watched};
 pub use locked::Locked;
 pub use log::{BUFFER_BYTES_MAX, Fsync, Loading, Log, LogError, TornTail};

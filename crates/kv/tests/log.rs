@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use rig::{Client, contents};
-use xferd_kv::{Fsync, Keyspace, LogError, Options, Persistence, Report};
+use xferd_kv::{Fsync, Keyspace, Loading, LogError, Options, Persistence, Report, import_into};
 
 /// In memory, where there is some: nothing here depends on how long a sync takes.
 fn place() -> tempfile::TempDir {
@@ -435,4 +435,67 @@ proptest! {
             prop_assert!(states[least..].contains(&found), "{len} of {}", whole.len());
         }
     }
+}
+
+#[test]
+fn what_is_imported_is_there_when_a_server_starts_and_is_gone_on_with() {
+    let place = place();
+    let (from, to) = (place.path().join("from"), place.path().join("made/to"));
+    let expected = {
+        let (persistence, _) = open(&from);
+        let mut client = client(&persistence);
+        for line in ["SET a 1 EX 1000", "RPUSH l a b", "SADD s 1 2", "HSET h a b", "ZADD z 1 a"] {
+            client.say(line);
+        }
+        client.database = 7;
+        client.say("SET b 1");
+        persistence.close().unwrap();
+        contents(persistence.keyspace())
+    };
+    // Somebody was there and left nothing.
+    drop(open(&to));
+    let (report, keys) = import_into(&from, &to, &Loading::default()).unwrap();
+    assert_eq!((report.requests, report.torn, keys), (6, None, 6));
+    for _ in 0..2 {
+        let (persistence, _) = open(&to);
+        assert_eq!(contents(persistence.keyspace()), expected);
+        client(&persistence).say("SET a 1 KEEPTTL");
+        killed(persistence);
+    }
+}
+
+#[test]
+fn nothing_is_imported_over_what_is_there_or_into_a_directory_that_is_used() {
+    let place = place();
+    let (from, to) = (place.path().join("from"), place.path().join("to"));
+    for (path, line) in [(&from, "SET a 1"), (&to, "SET b 2")] {
+        let (persistence, _) = open(path);
+        client(&persistence).say(line);
+        persistence.close().unwrap();
+    }
+    let refused =
+        |from: &Path, to: &Path| import_into(from, to, &Loading::default()).unwrap_err().to_string();
+    assert!(refused(&from, &to).contains("keys in it already (1)"));
+    assert!(refused(&from, &from).contains("already"));
+    let (persistence, _) = open(&to);
+    assert!(refused(&from, &to).contains("used by another server"));
+    client(&persistence).say("DEL b");
+    persistence.close().unwrap();
+    drop(persistence);
+    assert_eq!(import_into(&from, &to, &Loading::default()).unwrap().1, 1);
+}
+
+#[test]
+fn an_import_that_fails_leaves_nothing() {
+    let place = place();
+    let (damaged, to) = (place.path().join("damaged.aof"), place.path().join("to"));
+    fs::write(&damaged, "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n*2\r\n$4\r\nNONE\r\n$1\r\na\r\n").unwrap();
+    for _ in 0..2 {
+        let error = import_into(&damaged, &to, &Loading::default()).unwrap_err();
+        assert_eq!(error.code(), "LOG_DAMAGED");
+    }
+    let missing = place.path().join("missing");
+    assert_eq!(import_into(&missing, &to, &Loading::default()).unwrap_err().code(), "LOG_IO");
+    let (persistence, _) = open(&to);
+    assert_eq!(contents(persistence.keyspace()), []);
 }

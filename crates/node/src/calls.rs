@@ -21,6 +21,8 @@ pub(crate) enum Outcome {
     /// What a listing contains, and why some of it is missing, if it is.
     Entries(Vec<Entry>, Option<Failure>),
     Receipt(Receipt),
+    /// The replies to what was sent together, and why some are missing, if they are.
+    Replies(Vec<u8>, Option<Failure>),
     /// A stream is open. So many bytes will come, if it is for reading.
     Opened(Option<u64>),
     Chunk(Vec<u8>),

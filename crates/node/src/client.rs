@@ -13,7 +13,8 @@ use xferd_wire::{ErrorCode, Frame, List, MakeDir, Remove, Rename};
 
 use crate::address;
 use crate::calls::{Calls, Outcome, Reply, Wake, attempt};
-use crate::options::{RawClientOptions, RawTransferOptions, RawWriteOptions, remote};
+use crate::kv_client::{self, OpenedKvClient};
+use crate::options::{RawClientOptions, RawKvClientOptions, RawTransferOptions, RawWriteOptions, remote};
 use crate::raw::{RawBackend, RawCompletion, RawError, RawProgress};
 
 /// A client, or why there is none.
@@ -73,6 +74,12 @@ impl NativeClient {
         self.begin(&env, |client, reply| {
             Ok(Live::Question(client.ping(reply.answer_with(|()| Outcome::Done))))
         })
+    }
+
+    /// A client of the server's keys on the same connections.
+    #[napi]
+    pub fn open_kv(&self, env: Env, options: RawKvClientOptions, wake: Wake) -> OpenedKvClient {
+        kv_client::open_beside(&env, self.client.as_ref(), options, wake)
     }
 
     /// Pushes files and trees; answered by a receipt.

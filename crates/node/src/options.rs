@@ -150,6 +150,35 @@ impl TryFrom<RawClientOptions> for xferd_client::Config {
     }
 }
 
+/// How to be a client of keys; what is left out is as [`KvConfig`](xferd_client::KvConfig) has it.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct RawKvClientOptions {
+    pub connections: Option<u32>,
+    pub password: Option<String>,
+    pub name: Option<String>,
+    pub database: Option<u32>,
+    pub timeout_ms: Option<f64>,
+    pub backend: Option<String>,
+}
+
+impl TryFrom<RawKvClientOptions> for xferd_client::KvConfig {
+    type Error = Failure;
+
+    fn try_from(options: RawKvClientOptions) -> Result<Self, Failure> {
+        let config = xferd_client::KvConfig::default();
+        Ok(Self {
+            connections: options.connections.map_or(config.connections, |count| count as usize),
+            password: options.password,
+            name: options.name,
+            database: options.database.unwrap_or(config.database),
+            patience: options.timeout_ms.map_or(Ok(config.patience), |ms| duration("timeoutMs", ms))?,
+            backend: options.backend.as_deref().map_or(Ok(config.backend), backend)?,
+        })
+    }
+}
+
 /// How to push or pull; what is left out is one copy by one connection, with the default digest.
 #[napi(object, object_to_js = false)]
 #[derive(Default)]

@@ -165,6 +165,9 @@ impl From<Completion> for RawCompletion {
             },
             Ok(Outcome::Receipt(receipt)) => Self { receipt: Some(receipt.into()), ..nothing },
             Ok(Outcome::Opened(bytes)) => Self { size: bytes.map(|bytes| bytes as f64), ..nothing },
+            Ok(Outcome::Replies(replies, missing)) => {
+                Self { chunk: Some(replies.into()), error: missing.map(RawError::from), ..nothing }
+            }
             Ok(Outcome::Chunk(bytes)) => Self { chunk: Some(bytes.into()), ..nothing },
             Ok(Outcome::End) => Self { end: Some(true), ..nothing },
         }

@@ -9,6 +9,7 @@ use xferd_engine::Failure;
 use xferd_server::{Config, Server};
 
 use crate::calls::{Calls, Outcome, Wake, attempt};
+use crate::kv_client::{self, OpenedKvClient};
 use crate::options::{RawServerOptions, duration};
 use crate::raw::{RawBackend, RawCompletion, RawError, RawKvMetrics, RawServerEvent, RawServerStats};
 
@@ -66,6 +67,12 @@ impl NativeServer {
     #[napi]
     pub fn kv_metrics(&self) -> Option<RawKvMetrics> {
         self.server.kv_metrics().map(RawKvMetrics::from)
+    }
+
+    /// A client of the server's keys, without a connection.
+    #[napi]
+    pub fn open_kv(&self, env: Env, wake: Wake) -> OpenedKvClient {
+        kv_client::open_inside(&env, &self.server, wake)
     }
 
     /// What happened since the last call. If that is nothing, `wake` is called once something has.

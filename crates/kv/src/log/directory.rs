@@ -23,6 +23,9 @@ pub enum LogError {
     /// Another server writes to it.
     #[error("{0}: is used by another server; stop that one, or choose another directory")]
     InUse(String),
+    /// So many keys are in it, and none should be.
+    #[error("{0}: there are keys in it already ({1}); choose another directory")]
+    NotEmpty(String, u64),
     /// Its list of files is no such list.
     #[error("{0}: {1}; restore it from a copy")]
     Manifest(String, String),
@@ -64,6 +67,7 @@ impl LogError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::InUse(_) => "LOG_IN_USE",
+            Self::NotEmpty(..) => "LOG_NOT_EMPTY",
             Self::Manifest(..) => "LOG_MANIFEST",
             Self::Damaged { .. } => "LOG_DAMAGED",
             Self::Import { .. } => "IMPORT_REFUSED",

@@ -1,0 +1,41 @@
+import { KvClient } from './client.js'
+import { openKvTransport } from './native-transport.js'
+
+export interface ConnectKvOptions {
+  /** What the server asks for by AUTH. */
+  password?: string
+  /** Which of its databases. 0 unless given. */
+  database?: number
+  /** Connections that are shared, 1 to 256. 1 unless given, which keeps the order of all commands. */
+  connections?: number
+  /** What CLIENT LIST calls them. */
+  name?: string
+  /** How long the server may be silent that was asked for something, and how long commands wait for a lost connection. */
+  timeoutMs?: number
+  /** What waits for this side's sockets; see `ServeOptions.backend`. */
+  backend?: 'auto' | 'mio' | 'uring'
+  signal?: AbortSignal
+}
+
+/**
+ * Connects to the keys at `address`, `kv://HOST[:PORT]` or, on this machine, `kv+unix:///PATH`.
+ *
+ * A connection that is lost is made anew. What was sent on it rejects with `CONNECTION_LOST`, because nobody knows what came of it; what
+ * was not is sent on the next.
+ *
+ * @throws {XferdError} `CONNECTION_REFUSED`, `NOT_FOUND` for a host without an address, `PERMISSION` for a wrong password, `TIMEOUT`, `INVALID_ARGUMENT`,
+ * `ABORTED` …
+ */
+export async function connectKv(
+  address: string,
+  { signal, ...options }: ConnectKvOptions = {},
+): Promise<KvClient> {
+  const client = new KvClient(await openKvTransport(address, options))
+  try {
+    await client.with({ signal }).ping()
+    return client
+  } catch (error) {
+    await client.close()
+    throw error
+  }
+}
