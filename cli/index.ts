@@ -1,6 +1,7 @@
 /** The program `xferd`. It is bundled into `dist/cli.js`, for a quick start (docs/architecture.md). */
 import { execute } from '@oclif/core/execute'
 import { Bench } from './commands/bench.js'
+import { KvBench } from './commands/kv/bench.js'
 import { Ls } from './commands/ls.js'
 import { Mkdir } from './commands/mkdir.js'
 import { Mv } from './commands/mv.js'
@@ -23,6 +24,7 @@ export const COMMANDS = {
   mv: Mv,
   mkdir: Mkdir,
   bench: Bench,
+  'kv:bench': KvBench,
 }
 
 export function run(): Promise<unknown> {

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { type KvOptions, XferdError } from '../src/index.js'
 
 /** Which keys make room for others. */
@@ -23,4 +24,10 @@ export function parseBytes(text: string): number {
     )
   }
   return bytes
+}
+
+/** The password that a file holds. */
+export async function firstLine(file: string): Promise<string> {
+  const [line = ''] = (await readFile(file, 'utf8')).split(/\r?\n/)
+  return line
 }

@@ -80,15 +80,23 @@ export class Address {
    * @throws {XferdError} as {@link parse} and {@link resolve}
    */
   static async ofListener(text: string): Promise<string> {
+    return /^kv(\+unix)?:/.test(text) ? Address.ofStore(text) : Address.ofServer(text)
+  }
+
+  /**
+   * Where the keys are that `text` names: `kv://HOST[:PORT]`, `kv+unix:///PATH`.
+   *
+   * @throws {XferdError} as {@link parse} and {@link resolve}
+   */
+  static async ofStore(text: string): Promise<string> {
     if (text.startsWith('kv+unix://')) return text
     const [, rest] = /^kv:\/\/(.*)$/s.exec(text) ?? []
-    if (rest === undefined) return Address.ofServer(text)
-    const { host, port, path } = await Address.parse(`xfer://${rest}`).resolve()
-    if (path !== '') {
+    const store = rest === undefined ? undefined : await Address.parse(`xfer://${rest}`).resolve()
+    if (store?.path !== '') {
       const message = `${JSON.stringify(text)} is not where keys can be served: write kv://HOST[:PORT]`
       throw new XferdError('INVALID_ARGUMENT', message)
     }
-    return `kv://${host}:${/:\d+\/?$/.test(rest) ? port : KV_DEFAULT_PORT}`
+    return `kv://${store.host}:${/:\d+\/?$/.test(text) ? store.port : KV_DEFAULT_PORT}`
   }
 
   toString(): string {

@@ -8,6 +8,7 @@ export {
   DEFAULT_PORT,
   KV_DEFAULT_PORT,
   measureCeiling,
+  measureKv,
   Server,
   serve,
   Transfer,

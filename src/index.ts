@@ -17,6 +17,13 @@ export {
 } from './client.js'
 export type { Entry } from './entry.js'
 export { type ErrorCode, XferdError } from './error.js'
+export {
+  type KvLoadCommand,
+  type KvLoadDistribution,
+  type KvLoadFigures,
+  type KvLoadOptions,
+  measureKv,
+} from './kv-load.js'
 export type {
   RawCommandMetrics as CommandMetrics,
   RawKvMetrics as KvMetrics,

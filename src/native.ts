@@ -178,6 +178,44 @@ export interface RawCeiling {
   cpuSeconds?: number
 }
 
+export interface RawKvLoadOptions {
+  address: string
+  password?: string
+  command?: 'ping' | 'set' | 'get' | 'mixed' | 'incr' | 'lpush'
+  reads?: number
+  connections?: number
+  pipeline?: number
+  threads?: number
+  keys?: number
+  distribution?: 'uniform' | 'zipf' | 'sequential'
+  exponent?: number
+  valueBytes?: number
+  warmUpMs?: number
+  timeMs?: number
+  requests?: number
+  rate?: number
+  timeoutMs?: number
+  backend?: 'auto' | 'mio' | 'uring'
+}
+
+/** What became of a load, unless there is an error. */
+export interface RawKvLoad {
+  error?: RawError
+  requests: number
+  errors: number
+  firstError?: string
+  misses: number
+  unsent: number
+  seconds: number
+  meanMs: number
+  p50Ms: number
+  p95Ms: number
+  p99Ms: number
+  p999Ms: number
+  maxMs: number
+  histogram: { belowMs: number; count: number }[]
+}
+
 export interface NativeServer {
   addresses(): string[]
   backend(): RawBackend
@@ -218,6 +256,7 @@ export interface Native {
     wake: () => void,
   ): { client?: NativeClient; backend?: RawBackend; error?: RawError }
   measureCeiling(options: RawCeilingOptions, done: (result: RawCeiling) => void): RawError | null
+  measureKv(options: RawKvLoadOptions, done: (result: RawKvLoad) => void): RawError | null
   version(): string
 }
 

@@ -1,5 +1,4 @@
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import * as Args from '@oclif/core/args'
 import * as Flags from '@oclif/core/flags'
@@ -7,7 +6,7 @@ import { DEFAULT_PORT, type Server, type ServerEvent, serve } from '../../src/in
 import { BACKENDS } from '../backends.js'
 import { XferdCommand } from '../command.js'
 import { EXIT_CODES } from '../exit-codes.js'
-import { KV_FSYNCS, KV_POLICIES, parseBytes } from '../kv-flags.js'
+import { firstLine, KV_FSYNCS, KV_POLICIES, parseBytes } from '../kv-flags.js'
 import { WRITE_PATHS } from '../write-paths.js'
 
 export class Serve extends XferdCommand {
@@ -169,11 +168,6 @@ export class Serve extends XferdCommand {
  */
 function linesOf(batch: ServerEvent[]): string {
   return `${JSON.stringify(batch).slice(1, -1).replaceAll('},{"event":', '}\n{"event":')}\n`
-}
-
-async function firstLine(file: string): Promise<string> {
-  const [line = ''] = (await readFile(file, 'utf8')).split(/\r?\n/)
-  return line
 }
 
 function described({ name, reason }: Server['backend']): string {

@@ -8,19 +8,34 @@ use xferd_os::net::{Access, Address};
 use xferd_server::{Listen, Protocol};
 use xferd_wire::ErrorCode;
 
-/// Takes an address apart that is the absolute path of a Unix socket, or whose host is an IP address or `localhost`;
-/// TypeScript has resolved all other names.
+/// Takes the address of a server of files apart: the absolute path of a Unix socket, or one whose host is an IP address or
+/// `localhost`; TypeScript has resolved all other names.
 ///
 /// # Errors
 /// INVALID_ARGUMENT for anything else.
 pub(crate) fn parse(text: &str) -> Result<Address, Failure> {
+    parse_for(Protocol::Transfer, text)
+}
+
+/// The same of a server of keys.
+///
+/// # Errors
+/// As those of [`parse`].
+pub(crate) fn parse_kv(text: &str) -> Result<Address, Failure> {
+    parse_for(Protocol::Kv, text)
+}
+
+fn parse_for(wanted: Protocol, text: &str) -> Result<Address, Failure> {
     let (protocol, address, question) = take_apart(text)?;
-    match question {
-        _ if protocol != Protocol::Transfer => {
+    match (protocol, question) {
+        (Protocol::Kv, _) if wanted != protocol => {
             Err(wrong(format!("{text:?} is the address of a key-value store; files are at xfer://HOST:PORT")))
         }
-        None => Ok(address),
-        Some(_) => {
+        (Protocol::Transfer, _) if wanted != protocol => {
+            Err(wrong(format!("{text:?} is the address of a server of files; keys are at kv://HOST:PORT")))
+        }
+        (_, None) => Ok(address),
+        (_, Some(_)) => {
             Err(wrong(format!("{text:?}: ?mode, &user and &group are for who listens; leave them out")))
         }
     }
@@ -130,8 +145,15 @@ mod tests {
         assert_eq!(listen("kv://127.0.0.1"), (Protocol::Kv, "kv://127.0.0.1:6390".into()));
         assert_eq!(listen("kv://[::1]:1"), (Protocol::Kv, "kv://[::1]:1".into()));
         assert_eq!(listen("kv+unix:///run/s?mode=0770"), (Protocol::Kv, "kv+unix:///run/s".into()));
+        assert_eq!(parse_kv("kv://localhost").unwrap().to_string(), "127.0.0.1:6390");
+        assert_eq!(parse_kv("kv+unix:///run/s").unwrap(), Path::new("/run/s").into());
         for text in ["kv://127.0.0.1", "kv+unix:///run/s"] {
             is_refused(text, parse(text));
+        }
+        for text in
+            ["xfer://127.0.0.1", "xfer+unix:///run/s", "kv+unix:///run/s?mode=0770", "redis://127.0.0.1"]
+        {
+            is_refused(text, parse_kv(text));
         }
     }
 

@@ -1,5 +1,5 @@
-//! The face to Node: two classes, whose calls return a number and are answered by a completion with that number, and one
-//! function that measures.
+//! The face to Node: two classes, whose calls return a number and are answered by a completion with that number, and two
+//! functions that measure.
 //!
 //! `src/native.ts` describes the interface and is its only user. Failures come back as data; TypeScript throws them.
 //! Nothing is decided here: the crates below do the work, this one translates.
@@ -9,6 +9,7 @@ mod address;
 mod calls;
 pub mod ceiling;
 pub mod client;
+pub mod kv_load;
 pub mod options;
 pub mod raw;
 pub mod server;
