@@ -119,6 +119,18 @@ fn values_may_be_larger_than_what_is_received_at_once() {
 }
 
 #[test]
+fn more_connections_may_ask_than_connect_at_a_time() {
+    let (server, address) = store_on_tcp();
+    for connections in [64, 65, 300] {
+        let accepted = server.kv_metrics().unwrap().connections_accepted;
+        let load = Load { connections, threads: 2, ..requests(address.clone(), Command::Get, 1000) };
+        let report = load.run().unwrap();
+        assert_eq!((report.requests, report.errors), (1000, 0));
+        assert_eq!(server.kv_metrics().unwrap().connections_accepted - accepted, connections as u64);
+    }
+}
+
+#[test]
 fn so_many_are_asked_within_the_time_and_none_of_the_warm_up_counts() {
     let (server, address) = store_on_tcp();
     let time = Duration::from_millis(200);

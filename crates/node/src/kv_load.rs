@@ -84,7 +84,9 @@ fn command(name: &str, reads: Option<f64>) -> Result<Command, Failure> {
         ("lpush", None) => Command::Lpush,
         ("mixed", Some(reads)) => Command::Mixed(reads),
         _ => {
-            return Err(wrong(format!("no load of {name:?}; there are ping, set, get, incr, lpush and mixed")));
+            return Err(wrong(format!(
+                "no load of {name:?}; there are ping, set, get, incr, lpush and mixed"
+            )));
         }
     })
 }
@@ -95,7 +97,9 @@ fn distribution(name: &str, exponent: Option<f64>) -> Result<Distribution, Failu
         ("sequential", None) => Distribution::Sequential,
         ("zipf", Some(exponent)) => Distribution::Zipf(exponent),
         _ => {
-            return Err(wrong(format!("keys are not distributed {name:?}; there are uniform, sequential, zipf")));
+            return Err(wrong(format!(
+                "keys are not distributed {name:?}; there are uniform, sequential, zipf"
+            )));
         }
     })
 }
