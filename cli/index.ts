@@ -1,6 +1,7 @@
 /** The program `xferd`. It is bundled into `dist/cli.js`, for a quick start (docs/architecture.md). */
 import { execute } from '@oclif/core/execute'
 import { Bench } from './commands/bench.js'
+import { KvBench } from './commands/kv/bench.js'
 import { KvDel } from './commands/kv/del.js'
 import { KvGet } from './commands/kv/get.js'
 import { KvImport } from './commands/kv/import.js'
@@ -37,6 +38,7 @@ export const COMMANDS = {
   'kv:scan': KvScan,
   'kv:monitor': KvMonitor,
   'kv:import': KvImport,
+  'kv:bench': KvBench,
 }
 
 export function run(): Promise<unknown> {

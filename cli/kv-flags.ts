@@ -26,7 +26,7 @@ export function parseBytes(text: string): number {
   return bytes
 }
 
-/** Where a password is. */
+/** The password that a file holds. */
 export async function firstLine(file: string): Promise<string> {
   const [line = ''] = (await readFile(file, 'utf8')).split(/\r?\n/)
   return line

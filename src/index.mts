@@ -12,6 +12,7 @@ export {
   KvClient,
   KvFeed,
   measureCeiling,
+  measureKv,
   Server,
   serve,
   Transfer,

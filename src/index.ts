@@ -35,6 +35,13 @@ export type {
 export { type ConnectKvOptions, connectKv } from './kv/connect.js'
 export { KvFeed } from './kv/feed.js'
 export { importKeys, type KvImport } from './kv/import.js'
+export {
+  type KvLoadCommand,
+  type KvLoadDistribution,
+  type KvLoadFigures,
+  type KvLoadOptions,
+  measureKv,
+} from './kv/load.js'
 export type { KvMonitored } from './kv/monitored.js'
 export type { TransactionOptions } from './kv/transaction.js'
 export type {

@@ -186,6 +186,44 @@ export interface RawImport {
   tornBytes?: number
 }
 
+export interface RawKvLoadOptions {
+  address: string
+  password?: string
+  command?: 'ping' | 'set' | 'get' | 'mixed' | 'incr' | 'lpush'
+  reads?: number
+  connections?: number
+  pipeline?: number
+  threads?: number
+  keys?: number
+  distribution?: 'uniform' | 'zipf' | 'sequential'
+  exponent?: number
+  valueBytes?: number
+  warmUpMs?: number
+  timeMs?: number
+  requests?: number
+  rate?: number
+  timeoutMs?: number
+  backend?: 'auto' | 'mio' | 'uring'
+}
+
+/** What became of a load, unless there is an error. */
+export interface RawKvLoad {
+  error?: RawError
+  requests: number
+  errors: number
+  firstError?: string
+  misses: number
+  unsent: number
+  seconds: number
+  meanMs: number
+  p50Ms: number
+  p95Ms: number
+  p99Ms: number
+  p999Ms: number
+  maxMs: number
+  histogram: { belowMs: number; count: number }[]
+}
+
 export interface NativeServer {
   addresses(): string[]
   backend(): RawBackend
@@ -257,6 +295,7 @@ export interface Native {
   openKvClient(address: string, options: RawKvClientOptions, wake: () => void): OpenedKvClient
   measureCeiling(options: RawCeilingOptions, done: (result: RawCeiling) => void): RawError | null
   importKeys(source: string, dir: string, done: (result: RawImport) => void): RawError | null
+  measureKv(options: RawKvLoadOptions, done: (result: RawKvLoad) => void): RawError | null
   version(): string
 }
 

@@ -60,6 +60,7 @@ test('a metric that only one side has is told and fails nothing', () => {
 test('every metric belongs to what it is measured with', () => {
   assert.equal(groupOf('allocated_bytes.push_tree'), 'callgrind')
   assert.equal(groupOf('fsyncs_per_file.server.push'), 'syscalls')
+  assert.equal(groupOf('syscalls_per_1000_requests.kv_get.mio'), 'syscalls')
   assert.equal(groupOf('size.addon'), 'sizes')
 })
 

@@ -6,7 +6,7 @@ import * as syscalls from './syscalls.mjs'
 /** What is measured together, and the kinds of metric it brings. */
 export const GROUPS = {
   callgrind: ['instructions', 'allocated_bytes'],
-  syscalls: ['syscalls_per_gib', 'syscalls_per_1000_files', 'fsyncs_per_file'],
+  syscalls: ['syscalls_per_gib', 'syscalls_per_1000_files', 'syscalls_per_1000_requests', 'fsyncs_per_file'],
   sizes: ['size'],
 }
 

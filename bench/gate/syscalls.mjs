@@ -3,12 +3,12 @@
 // another because it had nothing to do just then.
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { writeRandomFile, writeRandomTree } from '../../cli/bench/disk.mjs'
 import { find, run } from '../../cli/bench/processes.mjs'
-import { serve, xferdOf } from '../xferd.mjs'
+import { listening, serve, xferdOf } from '../xferd.mjs'
 import { ON_ONE_PROCESSOR } from './one-processor.mjs'
 
 const LARGE_BYTES = 256 << 20
@@ -17,6 +17,17 @@ const SYNCED = { folders: 1, filesPerFolder: 100, fileBytes: 4096 }
 const GIB = 2 ** 30
 /** A sender and a receiver out of step take more calls for the same bytes, up to twice as many; nothing makes them take fewer. */
 const LARGE_ROUNDS = 3
+
+/** Requests for a few keys on 50 connections; what connecting takes is little beside them. */
+const LOADS = {
+  kv_get: { pipeline: 1, requests: 10_000 },
+  kv_get_pipelined: { pipeline: 16, requests: 50_000 },
+}
+/** The one that is taken unless told otherwise, and the one that is there on every system. */
+const BACKENDS = { '': [], '.mio': ['--backend', 'mio'] }
+
+/** One reactor that does everything itself. */
+export const SINGLE = ['--io-threads', '1', '--workers', '0']
 
 const SYNCS = /^(?:fsync|fdatasync|syncfs|sync)$/
 /** Waiting for another thread, and waking one: `write` is only made to an eventfd, as files and sockets have calls of their own. */
@@ -48,6 +59,7 @@ export async function count(checkout) {
     return {
       ...large,
       ...rates('1000_files', 1000 / TREE.filesPerFolder, tree),
+      ...(await asked(checkout, folder)),
       'fsyncs_per_file.server.push': total(synced.push.server, SYNCS) / SYNCED.filesPerFolder,
     }
   } finally {
@@ -88,32 +100,67 @@ async function exchange(checkout, folder, name, ...options) {
   return { push, pull }
 }
 
+/** What a server of keys takes for requests, one by one and pipelined. A checkout that has none has no figures. */
+async function asked(checkout, folder) {
+  const figures = {}
+  if (!existsSync(join(checkout, 'cli/commands/kv/bench.ts'))) return figures
+  for (const [name, { pipeline, requests }] of Object.entries(LOADS)) {
+    for (const [suffix, options] of Object.entries(BACKENDS)) {
+      const file = join(folder, 'kv.strace')
+      const listen = ['serve', '--listen', 'kv://127.0.0.1:0', '--json', ...SINGLE, ...options]
+      const ask = [
+        `--pipeline=${pipeline}`,
+        `--requests=${requests}`,
+        '--warm-up=0',
+        '--keys=1000',
+        '--backend=mio',
+      ]
+      const served = await listening(...strace(file, checkout), ...listen)
+      await whileServing(served, ({ address }) =>
+        run(...ON_ONE_PROCESSOR, ...xferdOf(checkout), 'kv', 'bench', address, ...ask),
+      )
+      const calls = callsIn(readFileSync(file, 'utf8'))
+      figures[`syscalls_per_1000_requests.${name}${suffix}`] = (total(calls) / requests) * 1000
+    }
+  }
+  return figures
+}
+
 /** Runs one client against a server of its own. */
 async function traced(checkout, folder, root, options, command) {
   const [served, asked] = ['server', 'client'].map((side) => join(folder, `${side}.strace`))
-  const single = ['--io-threads', '1', '--workers', '0']
-  const { server, address, pid } = await serve(strace(served, checkout), root, ...single, ...options)
-  try {
-    await run(...strace(asked, checkout), ...command(address), '--json')
-  } finally {
-    const closed = once(server.child, 'close')
-    process.kill(pid, 'SIGTERM')
-    await closed
-  }
+  await whileServing(await serve(strace(served, checkout), root, ...SINGLE, ...options), ({ address }) =>
+    run(...strace(asked, checkout), ...command(address), '--json'),
+  )
   return { server: callsIn(readFileSync(served, 'utf8')), client: callsIn(readFileSync(asked, 'utf8')) }
 }
 
-/** A command that runs `xferd` on one processor and writes down the calls of its threads, with their names. */
+/** Does something with a server, and ends that. */
+export async function whileServing(served, act) {
+  try {
+    await act(served)
+  } finally {
+    const closed = once(served.server.child, 'close')
+    process.kill(served.pid, 'SIGTERM')
+    await closed
+  }
+}
+
+/** A command that runs `xferd` on one processor and writes down the calls of its threads. */
 function strace(file, checkout) {
-  const tracing = ['strace', '-f', '-qq', '--decode-pids=comm', '-o', file]
-  return [...ON_ONE_PROCESSOR, ...tracing, ...xferdOf(checkout)]
+  return [...ON_ONE_PROCESSOR, ...tracing(file), ...xferdOf(checkout)]
+}
+
+/** What writes down the calls of a command's threads, with the names of these. */
+export function tracing(file) {
+  return ['strace', '-f', '-qq', '--decode-pids=comm', '-o', file]
 }
 
 /** How often each call was made by the threads that count. A call that others interrupted has two lines. */
-export function callsIn(trace) {
+export function callsIn(trace, threads = THREADS) {
   const calls = new Map()
   for (const [, thread, call] of trace.matchAll(/^\d+<([^>]*)> (\w+)\(/gm)) {
-    if (THREADS.test(thread)) calls.set(call, (calls.get(call) ?? 0) + 1)
+    if (threads.test(thread)) calls.set(call, (calls.get(call) ?? 0) + 1)
   }
   return calls
 }

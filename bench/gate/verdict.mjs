@@ -8,6 +8,8 @@ const TOLERANCES = {
   // what else the machine does, and from hour to hour. One call more for each MiB is 1,024 more for each GiB.
   syscalls_per_gib: { number: 800 },
   syscalls_per_1000_files: { least: 0.02, most: 0.1 },
+  // How many requests one call of io_uring carries is up to what has come meanwhile.
+  syscalls_per_1000_requests: { least: 0.05, most: 0.5 },
   fsyncs_per_file: { least: 0.01, most: 0.1 },
   size: { least: 0.01, most: 0.01 },
 }

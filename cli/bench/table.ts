@@ -53,7 +53,8 @@ export function terms({ machine, rounds, digest }: Report): string {
   )
 }
 
-function table(rows: string[][]): string {
+/** Rows of cells, the first of which are the columns' names. */
+export function table(rows: string[][]): string {
   const widths = (rows[0] ?? []).map((_, column) =>
     Math.max(3, ...rows.map((row) => row[column]?.length ?? 0)),
   )

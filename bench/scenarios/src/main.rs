@@ -4,6 +4,7 @@
 //! Whatever does not depend on `TIMES`, above all starting and stopping, disappears when two runs are subtracted.
 #![forbid(unsafe_code)]
 
+mod kv;
 mod session;
 mod transfer;
 mod wire;
@@ -16,10 +17,13 @@ type Outcome = Result<(), Box<dyn Error>>;
 /// Does one thing so many times in a folder.
 type Scenario = fn(u32, &Path) -> Outcome;
 
-const SCENARIOS: [(&str, Scenario); 7] = [
+const SCENARIOS: [(&str, Scenario); 10] = [
     ("wire_encode", wire::encode_all),
     ("wire_decode", wire::decode_all),
     ("session_put", session::put),
+    ("kv_set", kv::set),
+    ("kv_get", kv::get),
+    ("kv_get_pipelined", kv::get_pipelined),
     ("push_64_kib", transfer::push_64_kib),
     ("pull_64_kib", transfer::pull_64_kib),
     ("push_8_mb", transfer::push_8_mb),

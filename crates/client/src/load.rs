@@ -337,3 +337,60 @@ impl Drop for Generator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(change: impl FnOnce(&mut Load)) -> Result<(), Failure> {
+        let mut load = Load::new(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+        change(&mut load);
+        load.check()
+    }
+
+    /// What is allowed, and what is not.
+    fn limit(at: impl FnOnce(&mut Load), past: impl FnOnce(&mut Load)) {
+        assert_eq!(load(at), Ok(()));
+        assert_eq!(load(past).unwrap_err().code, ErrorCode::InvalidArgument);
+    }
+
+    #[test]
+    fn everything_has_a_limit_and_nothing_goes_past_it() {
+        let fixed = |seconds| Until::Time(Duration::from_secs(seconds));
+        limit(|load| load.connections = CONNECTIONS_MAX, |load| load.connections = CONNECTIONS_MAX + 1);
+        limit(|load| load.connections = 1, |load| load.connections = 0);
+        limit(|load| load.threads = 50, |load| load.threads = 51);
+        limit(|load| load.threads = 1, |load| load.threads = 0);
+        limit(|load| load.pipeline = PIPELINE_MAX, |load| load.pipeline = PIPELINE_MAX + 1);
+        limit(|load| load.pipeline = 1, |load| load.pipeline = 0);
+        limit(|load| load.value_bytes = BATCH_BYTES_MAX, |load| load.value_bytes = BATCH_BYTES_MAX + 1);
+        limit(
+            |load| (load.pipeline, load.value_bytes) = (16, BATCH_BYTES_MAX / 16),
+            |load| (load.pipeline, load.value_bytes) = (16, BATCH_BYTES_MAX / 16 + 1),
+        );
+        limit(|load| load.keys = KEYS_MAX, |load| load.keys = KEYS_MAX + 1);
+        limit(|load| load.keys = 1, |load| load.keys = 0);
+        limit(
+            |load| load.distribution = Distribution::Zipf(EXPONENT_MAX),
+            |load| load.distribution = Distribution::Zipf(EXPONENT_MAX + 0.1),
+        );
+        limit(
+            |load| load.distribution = Distribution::Zipf(0.001),
+            |load| load.distribution = Distribution::Zipf(0.0),
+        );
+        limit(|load| load.command = Command::Mixed(1.0), |load| load.command = Command::Mixed(1.01));
+        limit(|load| load.command = Command::Mixed(0.0), |load| load.command = Command::Mixed(f64::NAN));
+        limit(|load| load.rate = Some(RATE_MAX), |load| load.rate = Some(RATE_MAX + 1));
+        limit(|load| load.rate = Some(1), |load| load.rate = Some(0));
+        limit(|load| load.until = Until::Requests(u64::MAX), |load| load.until = Until::Requests(0));
+        limit(
+            |load| load.until = Until::Time(Duration::from_nanos(1)),
+            |load| load.until = Until::Time(Duration::ZERO),
+        );
+        limit(
+            |load| load.until = fixed(TIME_MAX.as_secs()),
+            |load| load.until = fixed(TIME_MAX.as_secs() + 1),
+        );
+        limit(|load| load.warm_up = TIME_MAX, |load| load.warm_up = TIME_MAX + Duration::from_nanos(1));
+    }
+}

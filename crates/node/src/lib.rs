@@ -1,5 +1,5 @@
-//! The face to Node: three classes, whose calls return a number and are answered by a completion with that number, and two
-//! functions, which measure and import.
+//! The face to Node: three classes, whose calls return a number and are answered by a completion with that number, and functions
+//! that measure and import.
 //!
 //! `src/native.ts` describes the interface and is its only user. Failures come back as data; TypeScript throws them.
 //! Nothing is decided here: the crates below do the work, this one translates.
@@ -12,6 +12,7 @@ pub mod client;
 pub mod import;
 pub mod kv_client;
 mod kv_inside;
+pub mod kv_load;
 pub mod options;
 pub mod raw;
 pub mod server;

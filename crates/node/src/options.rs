@@ -107,7 +107,7 @@ fn write_policy(name: &str) -> Result<WritePolicy, Failure> {
     named("way to write", name, WritePolicy::ALL, WritePolicy::name)
 }
 
-fn backend(name: &str) -> Result<Backend, Failure> {
+pub(crate) fn backend(name: &str) -> Result<Backend, Failure> {
     named("backend", name, Backend::ALL, Backend::name)
 }
 

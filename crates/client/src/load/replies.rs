@@ -39,7 +39,7 @@ pub(super) struct ValueReply {
 impl ValueReply {
     pub(super) fn new(value_bytes: usize) -> Self {
         let mut reply = Vec::new();
-        Writer::new(&mut reply, Version::Resp2).bulk(&vec![b'x'; value_bytes]);
+        Writer::new(&mut reply, Version::Resp2).bulk(vec![b'x'; value_bytes]);
         let bytes = reply.len();
         reply.truncate(bytes - value_bytes - 2);
         Self { head: reply, bytes }
