@@ -29,8 +29,8 @@ pub trait Session: Send + 'static {
     /// Takes bytes the peer sent and returns how many were taken.
     ///
     /// Taking fewer than all is allowed after [`Effects::receive`] or [`Effects::discard`] (what follows belongs to
-    /// them), after a close, and when [`Session::wants_bytes`] has become false; the shard keeps the rest. Some are
-    /// always taken.
+    /// them), after a close, when [`Session::wants_bytes`] has become false, and when so much was answered that it is to be
+    /// sent first; the shard keeps the rest. Some are always taken.
     fn on_bytes(&mut self, bytes: &[u8], effects: &mut Effects<Self::Outcome>) -> usize;
 
     /// The peer has ended its stream: nothing more comes from it, not even the rest of an extent, but it may still be

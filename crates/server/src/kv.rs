@@ -151,6 +151,12 @@ impl Kv {
         self.idle_ms.store(ms, Ordering::Relaxed);
     }
 
+    /// Begins to count anew.
+    fn reset_stats(&self) {
+        self.metrics.reset();
+        self.keyspace.reset_stats();
+    }
+
     /// What it tells of itself.
     pub(crate) fn metrics(&self) -> KvMetrics {
         let by_command = self.metrics.by_command();

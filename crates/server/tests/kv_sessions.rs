@@ -174,6 +174,33 @@ fn whoever_watches_a_key_is_told_that_it_has_expired() {
 }
 
 #[test]
+fn what_needs_every_key_waits_for_the_end_of_a_transaction_that_has_some() {
+    let directory = tempfile::tempdir().unwrap();
+    let store =
+        Store::with(|config| config.kv.get_or_insert_default().dir = Some(directory.path().to_owned()));
+    let mut client = store.client();
+    for (args, reply) in [
+        (&["MULTI"][..], "+OK"),
+        (&["SET", "k", "1"], "+QUEUED"),
+        (&["BGSAVE"], "+QUEUED"),
+        (&["BGREWRITEAOF"], "+QUEUED"),
+        (&["CONFIG", "RESETSTAT"], "+QUEUED"),
+        (
+            &["EXEC"],
+            "[+OK +Background saving scheduled +Background append only file rewriting scheduled +OK]",
+        ),
+        (&["MULTI"], "+OK"),
+        (&["SAVE"], "-ERR Command not allowed inside a transaction"),
+        (&["SHUTDOWN"], "-ERR Command not allowed inside a transaction"),
+        (&["EXEC"], "-EXECABORT Transaction discarded because of previous errors."),
+    ] {
+        assert_eq!(client.ask(args), reply, "{args:?}");
+    }
+    eventually("it is saved", || client.ask(&["SAVE"]) == "+OK");
+    store.is_well();
+}
+
+#[test]
 fn messages_reach_whoever_listens_on_whatever_reactor() {
     let store = Store::new();
     let mut listeners: Vec<Client> = (0..6).map(|_| store.client()).collect();

@@ -114,8 +114,7 @@ pub(super) fn config(kv: &Kv, args: Args<'_>, replies: &mut Replies<'_>) -> Resu
         set(kv, args.skip(2))?;
         replies.simple("OK");
     } else if is_word(word, "resetstat") {
-        kv.metrics.reset();
-        kv.keyspace.reset_stats();
+        kv.reset_stats();
         replies.simple("OK");
     } else if is_word(word, "help") {
         help(

@@ -100,6 +100,11 @@ impl Conversation {
                 Ok(())
             }
             "command" => documentation::command(args, replies),
+            "config" if locked.is_some() && is_word(args.get(1).unwrap_or_default(), "resetstat") => {
+                self.transaction.resets = true;
+                replies.simple("OK");
+                Ok(())
+            }
             "config" => config::config(&self.kv, args, replies),
             "info" => {
                 let stats = match locked {
@@ -107,6 +112,13 @@ impl Conversation {
                     None => self.kv.keyspace.stats(),
                 };
                 replies.verbatim(*b"txt", info::info(&self.kv, &stats, args.skip(1)));
+                Ok(())
+            }
+            "bgrewriteaof" | "bgsave" if locked.is_some() => {
+                self.persistence()?;
+                self.transaction.rewrites = true;
+                let what = if command.name == "bgsave" { "saving" } else { "append only file rewriting" };
+                replies.simple(&format!("Background {what} scheduled"));
                 Ok(())
             }
             "bgrewriteaof" => {

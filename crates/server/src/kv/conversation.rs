@@ -107,6 +107,9 @@ impl Conversation {
         };
         let start = out.len();
         if self.transaction.is_open() && !command.flags.has(Flags::NO_MULTI) {
+            if ["save", "shutdown"].contains(&command.name) {
+                return self.refuse(Refused::Other("ERR Command not allowed inside a transaction"), out);
+            }
             self.transaction.queue(command, args, out);
             self.client.queued.store(self.transaction.len(), Ordering::Relaxed);
             return;

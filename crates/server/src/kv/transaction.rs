@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::atomic::Ordering;
 
-use xferd_kv::{Command, Flags, Refused, Watched};
+use xferd_kv::{Command, Flags, Persistence, Refused, Watched};
 use xferd_wire::resp::{Args, ArgsBuf, Replies, Version};
 
 use super::conversation::Conversation;
@@ -20,6 +20,9 @@ const WATCHED_MAX: usize = 10_000;
 pub(super) struct Transaction {
     queue: Option<Box<Queue>>,
     watched: Vec<Watched>,
+    /// What waits until the stripes are free that EXEC has locked: a snapshot, and to forget what was counted.
+    pub(super) rewrites: bool,
+    pub(super) resets: bool,
 }
 
 #[derive(Default)]
@@ -144,6 +147,13 @@ impl Conversation {
             locked.record_together();
         }
         drop(locked);
+        if mem::take(&mut self.transaction.rewrites) {
+            // It was said that it will be; that it cannot be is told by INFO.
+            let _ = self.kv.persistence.as_ref().map(Persistence::rewrite);
+        }
+        if mem::take(&mut self.transaction.resets) {
+            self.kv.reset_stats();
+        }
         watched.into_iter().for_each(|watched| keyspace.unwatch(watched));
         Ok(())
     }
