@@ -83,6 +83,7 @@ fn an_accepted_connection_echoes_on_every_family() {
             match from {
                 Peer::Internet(from) => assert_eq!(from, peer.local_addr().unwrap()),
                 Peer::Unix { pid, .. } => assert_eq!(pid, std::process::id()),
+                Peer::SameProcess => panic!("it came by a socket"),
             }
             let sock = rig.driver.register(socket).unwrap();
             peer.write_all(b"hello").unwrap();
