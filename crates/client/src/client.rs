@@ -250,7 +250,9 @@ impl Client {
         writer
     }
 
-    /// The server's keys, on the connections that move files: one serves both at once. It ends with this client.
+    /// The server's keys, on the connections that move files: one serves both at once. It ends with this client. Whatever of
+    /// files is aborted takes its connection with it, and what was called there fails with CONNECTION_LOST. What is leased counts
+    /// among [`CONNECTIONS_MAX`].
     ///
     /// # Errors
     /// INVALID_ARGUMENT if the configuration makes no sense; its backend is of no interest.

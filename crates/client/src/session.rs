@@ -426,10 +426,16 @@ impl ClientSession {
     }
 
     fn give_up(&mut self, failure: Failure, effects: &mut Fx) {
-        self.phase = Phase::Closed;
-        // What the task is given up for need not be a failure of keys: who asked for them hears that the connection is closed.
-        if failure.code != ErrorCode::Aborted {
+        let was = std::mem::replace(&mut self.phase, Phase::Closed);
+        if was == Phase::Hello || failure.code == ErrorCode::Timeout {
             self.fail_keys(&failure);
+        } else {
+            // What a task is given up for is no failure of keys.
+            let message = format!(
+                "the connection to {} was closed ({failure}); whatever was not answered may have been done or not",
+                self.address.url("xfer")
+            );
+            self.fail_keys(&Failure::new(ErrorCode::ConnectionLost, message));
         }
         if let Some(mut task) = self.task.take() {
             task.counted.lift();

@@ -7,6 +7,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -397,14 +398,18 @@ fn what_was_sent_when_the_server_died_fails_and_what_waits_goes_on_with_the_next
         assert_eq!(client.ask(&["PING"]), "+PONG ");
         store.stop();
         let waiting: Vec<Called> = (0..10).map(|_| client.batch(&[&["INCR", "count"]])).collect();
-        let late = client.batch(&[&["SET", "late", "1"]]);
-        assert!(late.is_waiting());
+        // Some may be sent before the end is heard of.
+        let late = loop {
+            let call = client.batch(&[&["SET", "late", "1"]]);
+            if call.is_waiting() {
+                break call;
+            }
+        };
         store.start();
         assert_eq!(late.text(), "+OK ");
         for call in waiting {
             match call.end() {
                 Ok(_) => {}
-                // It was sent before the end was heard of.
                 Err(cut) => {
                     assert_eq!((cut.failure.code, cut.failure.retryable), (ErrorCode::ConnectionLost, true))
                 }
@@ -723,23 +728,7 @@ fn files_and_keys_share_a_connection() {
         let before = called(if keys_first { 1 } else { 0 });
         assert!(before.iter().all(|call| call.end().is_ok()));
         let (sender, ended) = mpsc::channel();
-        let sources = Sources {
-            paths: vec![source.clone()],
-            target: RemotePath::from_user(&format!("copy-{round}")).unwrap(),
-            into_target: false,
-            selection: Selection::default(),
-            digest: DigestAlgorithm::Crc64Nvme,
-            mapped: false,
-        };
-        let spec = PushSpec {
-            sources,
-            clients: 1,
-            streams: 1,
-            resume: false,
-            durable: false,
-            compare: Compare::Nothing,
-            dry_run: false,
-        };
+        let spec = push_of(&source, &format!("copy-{round}"));
         let _job = files.push(spec, move |result| drop(sender.send(result))).unwrap();
         let meanwhile = called(500);
         for call in &meanwhile {
@@ -753,6 +742,51 @@ fn files_and_keys_share_a_connection() {
     let line = leased(&client);
     assert_eq!(line.ask(&["WATCH", "n"]), "+OK ");
     assert_eq!(store.server.as_ref().expect("it runs").stats().connections, 2);
+}
+
+fn push_of(source: &Path, target: &str) -> PushSpec {
+    let sources = Sources {
+        paths: vec![source.to_owned()],
+        target: RemotePath::from_user(target).unwrap(),
+        into_target: false,
+        selection: Selection::default(),
+        digest: DigestAlgorithm::Crc64Nvme,
+        mapped: false,
+    };
+    PushSpec {
+        sources,
+        clients: 1,
+        streams: 1,
+        resume: false,
+        durable: false,
+        compare: Compare::Nothing,
+        dry_run: false,
+    }
+}
+
+#[test]
+fn a_push_that_is_aborted_takes_the_connection_with_it_and_keys_go_on_with_another() {
+    let store = Store::new();
+    let client = store.beside_files(|_| {});
+    let files = client.files.as_ref().expect("it moves files");
+    let local = tempfile::tempdir().unwrap();
+    let source = local.path().join("source");
+    std::fs::write(&source, vec![7; 40 << 20]).unwrap();
+    assert_eq!(client.ask(&["PING"]), "+PONG ");
+    for _ in 0..5 {
+        let (sender, ended) = mpsc::channel();
+        let job = files.push(push_of(&source, "copy"), move |result| drop(sender.send(result))).unwrap();
+        let calls: Vec<Called> = (0..200).map(|_| client.batch(&[&["INCR", "n"]])).collect();
+        job.cancel();
+        for call in calls {
+            if let Err(KvCut { failure, .. }) = call.end() {
+                assert_eq!((failure.code, failure.retryable), (ErrorCode::ConnectionLost, true), "{failure}");
+            }
+        }
+        // It may have been done before.
+        let _ = ended.recv_timeout(PATIENCE).expect("the push ends");
+        while client.batch(&[&["PING"]]).end().is_err() {}
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::work::{Put, Work};
 pub trait Session: Send + 'static {
     /// What comes back from the blocking work this session asks for.
     type Outcome: Send + 'static;
-    /// What an idle session can be given to do.
+    /// What a session can be given to do while it is idle, or [beside](Session::is_beside) something else.
     type Command: Send + 'static;
 
     /// Takes bytes the peer sent and returns how many were taken.

@@ -170,3 +170,44 @@ fn who_was_told_that_nothing_was_done_hears_why() {
     rig.lane.fail(&failure);
     assert_eq!(call.try_recv().unwrap().unwrap_err().failure, failure);
 }
+
+#[test]
+fn whatever_a_server_says_each_call_ends_once() {
+    const SAYINGS: [&[u8]; 7] =
+        [b"+OK\r\n", b":1\r\n", b"$2\r\n", b"ab\r\n", b">1\r\n:1\r\n", b"\0", b"+a\r\n+b\r\n"];
+    for seed in 1..2000_u64 {
+        // Numbers that only have to be various (xorshift, Marsaglia 2003).
+        let mut state = seed;
+        let mut roll = |sides: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % sides
+        };
+        let (mut rig, mut calls) = (Rig::new(), Vec::new());
+        for _ in 0..roll(40) {
+            let part = KvPart { bytes: SAYINGS[roll(7) as usize].to_vec(), more: roll(4) == 0 };
+            let (heard, request) = (roll(8), 2 + roll(8) as u32);
+            let heard = match heard {
+                0 | 1 => {
+                    calls.push(rig.call(&[&["PING"], &["PING"]]));
+                    Ok(())
+                }
+                2 => rig.lane.on_frame(0, Frame::KvPush(part)),
+                _ if rig.lane.has_asked(request) => rig.lane.on_frame(request, Frame::KvReply(part)),
+                _ => Ok(()),
+            };
+            if let Err(failure) = heard.and_then(|()| rig.said().map(drop)) {
+                rig.lane.fail(&failure);
+            }
+            if rig.lane.is_over() {
+                break;
+            }
+        }
+        rig.pool.close();
+        rig.lane.fail(&Failure::new(ErrorCode::Aborted, "the test is over"));
+        for call in calls {
+            assert_eq!(call.try_iter().count(), 1, "seed {seed}");
+        }
+    }
+}

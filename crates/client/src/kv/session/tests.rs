@@ -160,3 +160,56 @@ fn an_idle_connection_is_let_go_of_and_a_call_brings_another() {
     rig.tell(Event::Closed(End::Closed));
     assert!(rig.call(b"r", 1).try_recv().is_err(), "it waits for the next");
 }
+
+/// Numbers that only have to be various (xorshift, Marsaglia 2003).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % sides as u64) as usize
+    }
+}
+
+#[test]
+fn whatever_a_server_says_each_call_ends_once() {
+    const SAYINGS: [&[u8]; 14] = [
+        b"+OK\r\n",
+        b":1\r\n",
+        b"$5\r\nhello\r\n",
+        b"$-1\r\n",
+        b"*2\r\n+a\r\n_\r\n",
+        b">2\r\n+a\r\n:1\r\n",
+        b"-ERR no\r\n",
+        b"|1\r\n+a\r\n+b\r\n:1\r\n",
+        b"*-2\r\n",
+        b"$9223372036854775808\r\n",
+        b"*2147483647\r\n",
+        b"$100\r\n",
+        b"\r\n",
+        b"+\xff\xfe\r\n",
+    ];
+    for seed in 1..2000 {
+        let (mut dice, mut rig) = (Dice(seed), Rig::new());
+        let mut calls = Vec::new();
+        for _ in 0..dice.roll(40) {
+            match dice.roll(4) {
+                0 if rig.session.phase == Phase::Open => calls.push(rig.call(b"r", dice.roll(4))),
+                // Nonsense now and then.
+                1 => {
+                    let saying = SAYINGS[dice.roll(SAYINGS.len())];
+                    let at = dice.roll(saying.len());
+                    rig.hear(&saying[at..]);
+                }
+                _ => rig.hear(SAYINGS[dice.roll(8)]),
+            }
+            rig.sent();
+        }
+        rig.tell(Event::Closed(End::Stopped));
+        for call in calls {
+            assert_eq!(call.try_iter().count(), 1, "seed {seed}");
+        }
+    }
+}
