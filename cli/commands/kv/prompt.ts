@@ -1,6 +1,6 @@
 import { Address, KV_DEFAULT_PORT } from '../../../src/index.js'
 import { asStrings } from '../../../src/kv/codec.js'
-import { openKvTransport } from '../../../src/kv/native-transport.js'
+import { openTransport } from '../../../src/kv/connect.js'
 import { KvCommand, kvFlags, kvOptions, urlArg, withRemedy } from '../../kv/command.js'
 import { Hints } from '../../kv/hints.js'
 import { History } from '../../kv/history.js'
@@ -30,7 +30,7 @@ export class Kv extends KvCommand {
   override async run(): Promise<void> {
     const { args, flags } = await this.parse(Kv)
     const url = args.url as string
-    const transport = await openKvTransport(url, await kvOptions(flags))
+    const transport = await openTransport(url, await kvOptions(flags))
     try {
       const talk = new Talk(transport, flags.database)
       if (!process.stdin.isTTY || this.jsonEnabled()) return await runScript(talk, this.jsonEnabled())
@@ -46,5 +46,5 @@ export class Kv extends KvCommand {
 
 /** `127.0.0.1:6390`, or the path of a socket. */
 async function placeOf(url: string): Promise<string> {
-  return (await Address.ofStore(url)).replace(/^kv(\+unix)?:\/\//, '')
+  return (await Address.ofListener(url)).replace(/^(kv|xfer)(\+unix)?:\/\//, '')
 }
