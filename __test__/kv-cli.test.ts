@@ -279,6 +279,22 @@ onTerminal('on a terminal it is a prompt that helps', async (t) => {
   t.is(statSync(history).mode & 0o777, 0o600)
 })
 
+onTerminal('the prompt asks for a password, which nobody sees', async (t) => {
+  const { url } = await keys(t, { password: 'secret' })
+  const child = startOnTerminal({ XFERD_KV_HISTORY: join(folder(t), 'history') }, 'kv', url)
+  t.teardown(() => child.kill('SIGKILL'))
+  let seen = ''
+  child.stdout?.on('data', (data) => {
+    seen += data
+  })
+  await until(() => seen.includes('password: '))
+  child.stdin?.write('secret\r')
+  await until(() => seen.includes('> '))
+  child.stdin?.end('PING\rexit\r')
+  await until(() => child.exitCode !== null)
+  t.true(seen.includes('PONG') && !seen.includes('secret'), seen)
+})
+
 onTerminal('the prompt remembers what was typed before, up to a limit', async (t) => {
   const { url } = await keys(t)
   const history = join(folder(t), 'history')
