@@ -246,12 +246,14 @@ onTerminal('on a terminal it is a prompt that helps', async (t) => {
   await types('dbs\t', 'dbsize ')
   await types('\r', '(integer) 0')
   // What is missing is shown behind the cursor.
-  await types('SET ', 'Sets a string.')
+  await types('SET ', 'key value [NX | XX] [GET] [EX seconds')
   await types('k "a\\x00\\"ü"\r', 'OK')
   await types('get k\r', '"a\\x00\\"ü"')
   await types('get "not\r', '...> ')
   await types('closed"\r', '(nil)')
-  await types('help get\r', 'Tells a string.')
+  await types('help get\r', '  GET key\r\n  Tells a string.')
+  await types('DEL a ', '[key ...]')
+  await types('b\r', '(integer) 0')
   await types('HSET h f v\r', '(integer) 1')
   await types('HGETALL h\r', '1# "f" => "v"')
   await types('ZADD z 1.5 a\r', '(integer) 1')
@@ -275,6 +277,22 @@ onTerminal('on a terminal it is a prompt that helps', async (t) => {
   const lines = readFileSync(history, 'utf8').trimEnd().split('\n')
   t.true(lines.includes('HSET h f v') && !lines.some((line) => line.includes('secret')), lines.join('\n'))
   t.is(statSync(history).mode & 0o777, 0o600)
+})
+
+onTerminal('the prompt asks for a password, which nobody sees', async (t) => {
+  const { url } = await keys(t, { password: 'secret' })
+  const child = startOnTerminal({ XFERD_KV_HISTORY: join(folder(t), 'history') }, 'kv', url)
+  t.teardown(() => child.kill('SIGKILL'))
+  let seen = ''
+  child.stdout?.on('data', (data) => {
+    seen += data
+  })
+  await until(() => seen.includes('password: '))
+  child.stdin?.write('secret\r')
+  await until(() => seen.includes('> '))
+  child.stdin?.end('PING\rexit\r')
+  await until(() => child.exitCode !== null)
+  t.true(seen.includes('PONG') && !seen.includes('secret'), seen)
 })
 
 onTerminal('the prompt remembers what was typed before, up to a limit', async (t) => {

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { connectKv, type KvClient, type KvOptions, type Server, serve, XferdError } from 'xferd'
+import { connect, connectKv, type KvClient, type KvOptions, type Server, serve, XferdError } from 'xferd'
 import { folder, REPOSITORY, until } from './fixture.js'
 
 // Not a part of the package's face.
@@ -686,4 +686,43 @@ test('a server of files alone has no keys', async (t) => {
   const server = await serve({ root: folder(t), listen: ['xfer://127.0.0.1:0'] })
   t.teardown(() => server.close())
   t.throws(() => server.kv, { code: 'UNSUPPORTED' })
+})
+
+test('files and keys go by one connection', async (t) => {
+  const root = folder(t)
+  const server = await serve({ root, listen: ['xfer://127.0.0.1:0'], kv: { password: 'secret' } })
+  t.teardown(() => server.close({ graceMs: 0 }))
+  await using client = await connect(server.addresses[0], {
+    ioThreads: 1,
+    kv: { password: 'secret', database: 3, name: 'both' },
+  })
+  t.is(await client.kv.set('a', 1), 'OK')
+  await client.makeDir('d')
+  t.is((await client.list()).length, 1)
+  t.regex(await client.kv.clientList(), /name=both .*db=3 /)
+  t.is(server.stats().accepted, 1)
+  // What has a state has one of its own.
+  t.deepEqual(await client.kv.transaction((t) => [t.incr('a')], { watch: ['a'] }), [2])
+  const news = client.kv.subscribe('news')
+  await news.ready
+  t.is(await client.kv.publish('news', 'today'), 1)
+  for await (const { message } of news) {
+    t.is(message, 'today')
+    break
+  }
+  const { kv } = client
+  await client.close()
+  await t.throwsAsync(kv.get('a'), { code: 'ABORTED' })
+})
+
+test('connectKv goes where files are served, too', async (t) => {
+  const server = await serve({ root: folder(t), listen: ['xfer://127.0.0.1:0'], kv: {} })
+  t.teardown(() => server.close({ graceMs: 0 }))
+  const kv = await connectKv(server.addresses[0], { database: 1 })
+  t.is(await kv.incr('a'), 1)
+  await kv.close()
+  await t.throwsAsync(kv.incr('a'), { code: 'ABORTED' })
+  const files = await serve({ root: folder(t), listen: ['xfer://127.0.0.1:0'] })
+  t.teardown(() => files.close({ graceMs: 0 }))
+  await t.throwsAsync(connectKv(files.addresses[0]), { code: 'UNSUPPORTED' })
 })

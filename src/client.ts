@@ -4,7 +4,10 @@ import { Address, isSocket } from './address.js'
 import { Completions } from './completions.js'
 import { type Entry, entryFrom } from './entry.js'
 import { errorFrom, XferdError } from './error.js'
-import { type NativeClient, native, type RawBackend } from './native.js'
+import { KvClient } from './kv/client.js'
+import { openSharedTransport } from './kv/native-transport.js'
+import type { KvTransport } from './kv/transport.js'
+import { type NativeClient, native, type RawBackend, type RawKvClientOptions } from './native.js'
 import { ReadStream, type ReadStreamOptions } from './read-stream.js'
 import { Transfer } from './transfer.js'
 import { WriteStream, type WriteStreamOptions } from './write-stream.js'
@@ -18,7 +21,18 @@ export interface ConnectOptions {
   workers?: number
   /** What waits for this side's sockets; see {@link ServeOptions.backend}. */
   backend?: 'auto' | 'mio' | 'uring'
+  /** How {@link Client.kv} reaches the server's keys. */
+  kv?: ClientKvOptions
   signal?: AbortSignal
+}
+
+export interface ClientKvOptions {
+  /** What the server asks for by AUTH. */
+  password?: string
+  /** Which of its databases. 0 unless given. */
+  database?: number
+  /** What CLIENT LIST calls it. */
+  name?: string
 }
 
 export interface CallOptions {
@@ -67,7 +81,10 @@ export type PullOptions = TransferOptions
  *
  * @throws {XferdError} `CONNECTION_REFUSED`, `NOT_FOUND` for a host without an address, `TIMEOUT`, `VERSION`, `INVALID_ARGUMENT`, `ABORTED` …
  */
-export async function connect(address: string, { signal, ...options }: ConnectOptions = {}): Promise<Client> {
+export async function connect(
+  address: string,
+  { signal, kv, ...options }: ConnectOptions = {},
+): Promise<Client> {
   const server = await Address.ofServer(address)
   const calls = new Completions()
   const { client, backend, error } = native().openClient(server, options, calls.wake)
@@ -81,7 +98,7 @@ export async function connect(address: string, { signal, ...options }: ConnectOp
     calls.close()
     throw error
   }
-  return new Client(isSocket(address) ? address : Address.parse(address).server, client, backend, calls)
+  return new Client(isSocket(address) ? address : Address.parse(address).server, client, backend, calls, kv)
 }
 
 /**
@@ -97,14 +114,34 @@ export class Client implements AsyncDisposable {
   readonly backend: Readonly<RawBackend>
   readonly #client: NativeClient
   readonly #calls: Completions
+  readonly #kvOptions: ClientKvOptions | undefined
+  #kv: KvClient | undefined
   #closed: Promise<unknown> | undefined
 
   /** @internal Clients come from {@link connect}. */
-  constructor(address: string, client: NativeClient, backend: RawBackend, calls: Completions) {
+  constructor(
+    address: string,
+    client: NativeClient,
+    backend: RawBackend,
+    calls: Completions,
+    kv?: ClientKvOptions,
+  ) {
     this.address = address
     this.backend = backend
     this.#client = client
     this.#calls = calls
+    this.#kvOptions = kv
+  }
+
+  /** The server's keys, on the connections that move files. If it has none, commands reject with `UNSUPPORTED`. */
+  get kv(): KvClient {
+    this.#kv ??= new KvClient(this.kvTransport(this.#kvOptions))
+    return this.#kv
+  }
+
+  /** @internal The same as it carries bytes. */
+  kvTransport(options?: RawKvClientOptions): KvTransport {
+    return openSharedTransport(this.#client, options)
   }
 
   /**
@@ -192,6 +229,7 @@ export class Client implements AsyncDisposable {
   async close(): Promise<void> {
     this.#closed ??= this.#calls.call(() => this.#client.close()).finally(() => this.#calls.close())
     await this.#closed
+    await this.#kv?.close()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -9,6 +9,7 @@ export {
 export {
   type CallOptions,
   Client,
+  type ClientKvOptions,
   type ConnectOptions,
   connect,
   type PullOptions,

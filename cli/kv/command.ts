@@ -16,7 +16,7 @@ export const kvFlags = {
 export const urlArg = Args.string({
   required: true,
   ignoreStdin: true,
-  description: 'kv://HOST[:PORT] or kv+unix:///PATH',
+  description: 'kv://HOST[:PORT], kv+unix:///PATH, or xfer://HOST[:PORT] where files are served, too',
 })
 
 export interface KvFlags {

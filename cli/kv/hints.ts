@@ -31,18 +31,12 @@ export class Hints {
 
   /** What is behind what was typed: the arguments that are missing, or, if the server does not tell them, what the command does. */
   behind(line: string): string {
-    const [name = '', ...typed] = line.trimStart().split(/\s+/)
+    const [name = '', ...rest] = line.trimStart().split(/\s+/)
     const docs = this.#docs.get(name.toLowerCase())
-    if (!docs || typed.length === 0) return ''
-    const done = typed.slice(0, -1)
+    if (!docs || rest.length === 0) return ''
+    const typed = rest.filter((word) => word !== '')
     const parts = this.#parts(docs)
-    const left = parts
-      ? parts
-          .slice(done.length)
-          .filter((part) => !done.some((word) => part.startsWith(`[${word.toUpperCase()}`)))
-      : done.length === 0 && typed[0] === ''
-        ? [`${docs.get('summary') ?? ''}`]
-        : []
+    const left = parts ? missing(parts, typed) : typed.length === 0 ? [`${docs.get('summary') ?? ''}`] : []
     return left.length === 0 ? '' : (line.endsWith(' ') ? '' : ' ') + left.join(' ')
   }
 
@@ -73,26 +67,44 @@ export class Hints {
   }
 }
 
+/** Of the arguments of a command, those that were not typed; of some that may be again, that. */
+function missing(parts: readonly string[], typed: readonly string[]): string[] {
+  const firstOptional = parts.findIndex((part) => part.startsWith('['))
+  const required = firstOptional < 0 ? parts.length : firstOptional
+  const words = new Set(typed.map((word) => word.toUpperCase()))
+  return parts.flatMap((part, index) => {
+    if (index >= required) {
+      const options = part.slice(1, -1).split(' | ')
+      return options.some((option) => words.has(option.split(' ')[0] ?? '')) ? [] : [part]
+    }
+    return index >= typed.length ? [part] : (/\[[^[]* \.\.\.\]$/.exec(part) ?? [])
+  })
+}
+
 /** `[EX seconds | PX milliseconds]`, `key [key ...]`. */
 function usage(argument: Argument): string {
   const parts = argument.get('arguments')
   const inner = Array.isArray(parts) ? parts.map((part) => usage(part)) : []
-  const name = `${argument.get('display_text') ?? argument.get('name') ?? 'argument'}`
-  const type = argument.get('type')
-  const text =
-    type === 'pure-token'
-      ? ''
-      : type === 'oneof'
-        ? inner.join(' | ')
-        : type === 'block'
-          ? inner.join(' ')
-          : name
-  const token = argument.get('token')
-  const one = [token === undefined ? '' : token === '' ? '""' : `${token}`, text]
-    .filter((word) => word !== '')
-    .join(' ')
   const flags = new Set<unknown>((argument.get('flags') ?? []) as Iterable<unknown>)
+  const token = argument.get('token')
+  const isBracketed = flags.has('optional') && token === undefined
+  const text = textOf(argument, inner, isBracketed)
+  const one = [token === '' ? '""' : token, text]
+    .filter((word) => word !== undefined && word !== '')
+    .join(' ')
   const all = flags.has('multiple') ? `${one} [${one} ...]` : one
-  if (flags.has('optional')) return `[${all}]`
-  return type === 'oneof' && token === undefined ? `<${all}>` : all
+  return flags.has('optional') ? `[${all}]` : all
+}
+
+function textOf(argument: Argument, inner: string[], isBracketed: boolean): string {
+  switch (argument.get('type')) {
+    case 'pure-token':
+      return ''
+    case 'oneof':
+      return isBracketed ? inner.join(' | ') : `<${inner.join(' | ')}>`
+    case 'block':
+      return inner.join(' ')
+    default:
+      return `${argument.get('display_text') ?? argument.get('name') ?? 'argument'}`
+  }
 }

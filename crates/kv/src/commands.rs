@@ -9,6 +9,7 @@ mod sorted_sets;
 mod strings;
 mod subcommands;
 mod table;
+mod usage;
 
 use std::sync::LazyLock;
 
@@ -17,6 +18,7 @@ use xferd_wire::resp::{Args, Replies};
 pub use keys::parse_database;
 pub use subcommands::help;
 pub use table::COMMANDS;
+pub use usage::{Argument, Parts, arguments};
 
 use crate::KEY_BYTES_MAX;
 use crate::keyspace::Keyspace;

@@ -1,6 +1,6 @@
 //! COMMAND: what commands there are.
 
-use xferd_kv::commands::{self, COMMANDS};
+use xferd_kv::commands::{self, Argument, COMMANDS, Parts};
 use xferd_kv::commands::{help, is_word};
 use xferd_kv::{Command, Refused};
 use xferd_wire::resp::{Args, Replies};
@@ -39,11 +39,16 @@ pub(super) fn command(args: Args<'_>, replies: &mut Replies<'_>) -> Result<(), R
         replies.map(found.len());
         for command in found {
             replies.bulk(command.name);
-            replies.map(2);
+            let arguments = commands::arguments(command.name);
+            replies.map(if arguments.is_empty() { 2 } else { 3 });
             replies.bulk("summary");
             replies.bulk(command.summary);
             replies.bulk("group");
             replies.bulk(command.group.name());
+            if !arguments.is_empty() {
+                replies.bulk("arguments");
+                tell_arguments(&arguments, replies);
+            }
         }
     } else if is_word(word, "help") {
         help(
@@ -61,6 +66,40 @@ pub(super) fn command(args: Args<'_>, replies: &mut Replies<'_>) -> Result<(), R
         return Err(Refused::subcommand_arguments("COMMAND", word));
     }
     Ok(())
+}
+
+/// As Redis tells them: clients show them to who types.
+fn tell_arguments(arguments: &[Argument], replies: &mut Replies<'_>) {
+    replies.array(arguments.len());
+    for argument in arguments {
+        let (kind, parts) = match &argument.parts {
+            Parts::Word => ("string", None),
+            Parts::Token => ("pure-token", None),
+            Parts::OneOf(parts) => ("oneof", Some(parts)),
+            Parts::Block(parts) => ("block", Some(parts)),
+        };
+        let flags = [(argument.is_optional, "optional"), (argument.is_multiple, "multiple")];
+        let flags: Vec<_> = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name).collect();
+        let has = [argument.token.is_some(), !flags.is_empty(), parts.is_some()];
+        replies.map(2 + has.into_iter().filter(|has| *has).count());
+        replies.bulk("name");
+        replies.bulk(&argument.name);
+        replies.bulk("type");
+        replies.bulk(kind);
+        if let Some(token) = argument.token {
+            replies.bulk("token");
+            replies.bulk(token);
+        }
+        if !flags.is_empty() {
+            replies.bulk("flags");
+            replies.set(flags.len());
+            flags.iter().for_each(|flag| replies.simple(flag));
+        }
+        if let Some(parts) = parts {
+            replies.bulk("arguments");
+            tell_arguments(parts, replies);
+        }
+    }
 }
 
 fn info(command: &Command, replies: &mut Replies<'_>) {
