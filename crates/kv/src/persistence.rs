@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use xferd_os::{File, FileExt, clock};
+use xferd_os::{File, FileExt, clock, scaled};
 
 use crate::keyspace::{Keyspace, Limits, STRIPES};
 use crate::log::{
@@ -15,7 +15,7 @@ use crate::log::{
 use crate::refused::Refused;
 
 /// Bytes that are written once more at a time.
-const AGAIN_BYTES: u64 = 1 << 20;
+const AGAIN_BYTES: u64 = scaled(1 << 20);
 /// How often everything is synced for [`Fsync::EverySecond`].
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Stripes that are saved in one [`Persistence::tick`].
@@ -41,7 +41,7 @@ impl Default for Options {
         Self {
             limits: Limits::default(),
             fsync: Fsync::default(),
-            rewrite_min_bytes: 64 << 20,
+            rewrite_min_bytes: scaled(64 << 20),
             rewrite_percentage: 100,
             loading: Arc::default(),
         }

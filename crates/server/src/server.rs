@@ -1,5 +1,8 @@
 //! Starts the threads of a server, places connections on them, and stops it.
 
+#[cfg(xferd_sim)]
+mod stepped;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -165,24 +168,6 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts a server without threads: the caller steps its shards, and has it [swept](Self::sweep).
-    ///
-    /// # Errors
-    /// As those of [`Server::start`].
-    #[cfg(xferd_sim)]
-    pub fn start_stepped(config: Config) -> Result<(Self, Vec<Box<dyn xferd_engine::Stepped>>), Failure> {
-        let (server, shards) = Self::assemble(config)?;
-        Ok((server, shards.into_iter().map(|shard| Box::new(shard) as _).collect()))
-    }
-
-    /// Removes what an earlier process left behind. A server that has threads has one for that.
-    #[cfg(xferd_sim)]
-    pub fn sweep(&self) {
-        if let Some(files) = &self.services.files {
-            sweep(&files.store, &self.running.stopped);
-        }
-    }
-
     /// All of a server but its threads.
     fn assemble(config: Config) -> Result<(Self, Vec<AnyShard<Connection>>), Failure> {
         config.check()?;
@@ -266,20 +251,22 @@ impl Server {
 
     /// Stops accepting, lets requests under way finish within `grace`, then stops. Blocks until all has ended.
     pub fn drain(&self, grace: Duration) {
-        self.running.stop();
-        for mailbox in &self.mailboxes {
-            mailbox.drain();
-        }
+        self.tell_to_end(true);
         if self.running.have_ended_by(Instant::now() + grace) { self.end() } else { self.stop() }
     }
 
     /// Ends everything at once; files that are not whole leave nothing behind. Blocks until all has ended.
     pub fn stop(&self) {
+        self.tell_to_end(false);
+        self.end();
+    }
+
+    /// Has everything come to its end: after what is under way, or at once.
+    fn tell_to_end(&self, patiently: bool) {
         self.running.stop();
         for mailbox in &self.mailboxes {
-            mailbox.stop();
+            if patiently { mailbox.drain() } else { mailbox.stop() }
         }
-        self.end();
     }
 
     fn end(&self) {

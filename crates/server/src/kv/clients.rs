@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use xferd_engine::{Reach, lock};
-use xferd_os::clock;
 use xferd_os::net::Peer;
+use xferd_os::{clock, scaled};
 use xferd_wire::resp::Version;
 
 /// Bytes that others may have for a connection that does not read them. Then it is cut, as by Redis's
 /// `client-output-buffer-limit pubsub 32mb`: what it missed could not be told to it.
-pub const INBOX_BYTES_MAX: usize = 32 << 20;
+pub const INBOX_BYTES_MAX: usize = scaled(32 << 20) as usize;
 
 /// All of them.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::atomic::Ordering;
 
 use xferd_kv::{Command, Flags, Refused, Watched};
+use xferd_os::scaled;
 use xferd_wire::resp::{Args, ArgsBuf, Replies, Version};
 
 use super::session::KvSession;
@@ -11,7 +12,7 @@ use super::session::KvSession;
 /// Commands that may wait for EXEC on one connection.
 pub const QUEUED_COMMANDS_MAX: usize = 60_000;
 /// Bytes of them.
-pub const QUEUED_BYTES_MAX: usize = 64 << 20;
+pub const QUEUED_BYTES_MAX: usize = scaled(64 << 20) as usize;
 /// Keys that one connection may watch.
 const WATCHED_MAX: usize = 10_000;
 

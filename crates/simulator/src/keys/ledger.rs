@@ -1,0 +1,283 @@
+//! What was said about the keys of one database, on one connection at a time; what was answered; and what may therefore be
+//! found there by a server that is started anew.
+
+use std::ops::RangeInclusive;
+
+use xferd_kv::{Fsync, Keyspace, commands};
+use xferd_os::sim::{self, Dice, once_in};
+use xferd_wire::resp::{ArgsBuf, Replies, Version, encode_request};
+
+use super::state::{FLEETING, LOOKS, State, any_command, any_fleeting};
+
+/// How old something may be that a power loss takes, if the log is synced every second: that long, until the thread that does
+/// so is next awake, and as long as syncing takes.
+const UNSYNCED_NS: u64 = 3_000_000_000;
+
+/// One database.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    database: u8,
+    /// What was there when the server was started.
+    base: State,
+    /// The same after all that was answered.
+    now: State,
+    /// What was said since, in that order.
+    units: Vec<Unit>,
+    /// How many of them were answered.
+    answered: usize,
+}
+
+/// What is done as a whole: a command, or several between MULTI and EXEC.
+#[derive(Debug)]
+struct Unit {
+    commands: Vec<String>,
+    is_transaction: bool,
+    said_ns: u64,
+    answered_ns: Option<u64>,
+    /// It says that it was not done.
+    is_refused: bool,
+}
+
+/// What has become of a server and its disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fate {
+    pub(crate) fsync: Fsync,
+    /// The power was lost since somebody was answered last.
+    pub(crate) has_lost_power: bool,
+    /// No disk has failed.
+    pub(crate) is_disk_sound: bool,
+    /// When the server came to its end.
+    pub(crate) ended_ns: u64,
+}
+
+/// What a server has in one database.
+#[derive(Debug)]
+pub(crate) struct Found {
+    looks: Vec<u8>,
+    fleeting: Option<String>,
+    keys: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new(database: u8) -> Self {
+        let (base, now) = (State::default(), State::default());
+        Self { database, base, now, units: Vec::new(), answered: 0 }
+    }
+
+    /// Whether all was answered, so that somebody can go on on another connection.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.answered == self.units.len() && !self.is_doubtful()
+    }
+
+    /// How much was said that has no answer.
+    pub(crate) fn waiting(&self) -> usize {
+        self.units.len() - self.answered
+    }
+
+    /// Chooses the database.
+    pub(crate) fn begin(&mut self, words: &mut Vec<u8>) {
+        self.add(vec![format!("SELECT {}", self.database)], false, words);
+    }
+
+    /// Says something.
+    pub(crate) fn say(&mut self, dice: &mut Dice, words: &mut Vec<u8>) {
+        let is_transaction = dice.chance(once_in(5));
+        let commands = if is_transaction {
+            (0..dice.between(1, 6)).map(|_| any_command(dice)).collect()
+        } else if dice.chance(once_in(12)) {
+            vec![any_fleeting(dice)]
+        } else if dice.chance(once_in(30)) {
+            vec![REWRITE.to_owned()]
+        } else {
+            vec![any_command(dice)]
+        };
+        self.add(commands, is_transaction, words);
+    }
+
+    fn add(&mut self, commands: Vec<String>, is_transaction: bool, words: &mut Vec<u8>) {
+        let mut encode = |command: &str| {
+            let args: Vec<&str> = command.split(' ').collect();
+            encode_request(args, words);
+        };
+        if is_transaction {
+            encode("MULTI");
+        }
+        commands.iter().for_each(|command| encode(command));
+        if is_transaction {
+            encode("EXEC");
+        }
+        let said_ns = sim::now_ns();
+        self.units.push(Unit { commands, is_transaction, said_ns, answered_ns: None, is_refused: false });
+    }
+
+    /// How many replies come to what was said first of what has none.
+    pub(crate) fn replies(&self) -> usize {
+        let unit = self.units.get(self.answered);
+        unit.map_or(0, |unit| if unit.is_transaction { unit.commands.len() + 2 } else { 1 })
+    }
+
+    /// Takes them. Whether it was done.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(crate) fn hear(&mut self, replies: &[Vec<u8>]) -> Result<bool, String> {
+        let Some(unit) = self.units.get_mut(self.answered) else { return Err("nobody has asked".into()) };
+        self.answered += 1;
+        unit.answered_ns = Some(sim::now_ns());
+        let last = replies.last().map_or(&[][..], |reply| reply);
+        let is_misconf = |reply: &Vec<u8>| reply.starts_with(b"-MISCONF");
+        if replies.iter().any(is_misconf) || last.starts_with(b"-EXECABORT") {
+            unit.is_refused = true;
+            return Ok(false);
+        }
+        if unit.commands == [REWRITE] {
+            return Ok(true);
+        }
+        if unit.commands == [format!("GET {FLEETING}")] && last == b"$-1\r\n" {
+            // From now on it is gone for good.
+            unit.commands = vec![format!("DEL {FLEETING}")];
+            unit.apply(&mut self.now);
+            return Ok(true);
+        }
+        let expected = unit.apply(&mut self.now);
+        let replies = replies.concat();
+        if replies != expected {
+            let commands = unit.commands.join("; ");
+            return Err(format!("{commands}: answered {}, not {}", show(&replies), show(&expected)));
+        }
+        Ok(true)
+    }
+
+    /// Whether what was said to be refused last may have been done: who cannot record what he has done says the same, and nothing
+    /// after that.
+    fn is_doubtful(&self) -> bool {
+        self.answered > 0 && self.units[self.answered - 1].is_refused
+    }
+
+    /// How much of what was said may have been done, from its beginning on, for `found` to be there.
+    ///
+    /// # Errors
+    /// That this cannot be.
+    pub(crate) fn check(&self, found: &Found, fate: Fate) -> Result<RangeInclusive<usize>, String> {
+        let outlives = |unit: &Unit| {
+            !unit.is_refused
+                && unit.answered_ns.is_some_and(|answered_ns| match fate.fsync {
+                    _ if !fate.has_lost_power => true,
+                    Fsync::Always => true,
+                    Fsync::EverySecond => fate.is_disk_sound && answered_ns + UNSYNCED_NS < fate.ended_ns,
+                    Fsync::No => false,
+                })
+        };
+        let least = self.units.iter().rposition(outlives).map_or(0, |last| last + 1);
+        let doubtful = self.is_doubtful().then(|| self.answered - 1);
+        let mut state = self.base.clone();
+        let (mut possible, mut earlier) = (None, None);
+        for done in 0..=self.units.len() {
+            if let Some(index) = done.checked_sub(1) {
+                let unit = &self.units[index];
+                if unit.is_refused && doubtful != Some(index) {
+                    continue;
+                }
+                unit.apply(&mut state);
+            }
+            if found.is(&mut state) {
+                let place = if done < least { &mut earlier } else { &mut possible };
+                *place = Some((place.map_or(done, |(first, _)| first), done));
+            }
+        }
+        match possible {
+            Some((first, last)) => Ok(first..=last),
+            None => {
+                let (said, database) = (self.units.len(), self.database);
+                Err(format!(
+                    "database {database}: of {said} things said {least} must have been done ({fate:?}), but found is what was \
+                     there after {earlier:?}: {}, {:?}, {} keys",
+                    show(&found.looks),
+                    found.fleeting,
+                    found.keys
+                ))
+            }
+        }
+    }
+
+    /// When the last of the first `done` was said.
+    pub(crate) fn said_ns(&self, done: usize) -> u64 {
+        done.checked_sub(1).and_then(|last| self.units.get(last)).map_or(0, |unit| unit.said_ns)
+    }
+
+    /// How many were done, as all that were answered before `ns` were.
+    pub(crate) fn done_by(&self, ns: u64) -> usize {
+        let is_before =
+            |unit: &Unit| !unit.is_refused && unit.answered_ns.is_some_and(|answered_ns| answered_ns < ns);
+        self.units.iter().rposition(is_before).map_or(0, |last| last + 1)
+    }
+
+    /// The first `done` of what was said is what was done, and there to stay.
+    pub(crate) fn settle(&mut self, done: usize, found: Found) {
+        let doubtful = self.is_doubtful().then(|| self.answered - 1);
+        for (index, unit) in self.units.drain(..).enumerate().take(done) {
+            if !unit.is_refused || doubtful == Some(index) {
+                unit.apply(&mut self.base);
+            }
+        }
+        self.base.fleeting = found.fleeting;
+        self.now = self.base.clone();
+        self.answered = 0;
+    }
+
+    /// Looks at what a server has.
+    pub(crate) fn look(&self, keyspace: &Keyspace) -> Found {
+        let ask = |command: &str, out: &mut Vec<u8>| {
+            let args: ArgsBuf = command.split(' ').map(str::as_bytes).collect();
+            let command = args.args().get(0).and_then(commands::find).expect("commands that there are");
+            let mut replies = Replies::new(out, Version::Resp2);
+            command.execute(keyspace, self.database, keyspace.now_ms(), args.args(), &mut replies);
+        };
+        let (mut looks, mut fleeting) = (Vec::new(), Vec::new());
+        LOOKS.iter().for_each(|look| ask(look, &mut looks));
+        ask(&format!("GET {FLEETING}"), &mut fleeting);
+        let fleeting = String::from_utf8_lossy(&fleeting);
+        let fleeting = fleeting.split_once("\r\n").map(|(_, text)| text.trim_end().to_owned());
+        let fleeting = fleeting.filter(|text| !text.is_empty());
+        let keys = keyspace.stats().keys[usize::from(self.database)];
+        Found { looks, fleeting, keys }
+    }
+}
+
+/// Has the log be written anew, which changes no key.
+const REWRITE: &str = "BGREWRITEAOF";
+
+impl Unit {
+    /// Does it, and tells what it is answered.
+    fn apply(&self, state: &mut State) -> Vec<u8> {
+        if self.commands == [REWRITE] {
+            return Vec::new();
+        }
+        let replies: Vec<u8> = self.commands.iter().flat_map(|command| state.apply(command)).collect();
+        if !self.is_transaction {
+            return replies;
+        }
+        let count = self.commands.len();
+        let mut all = b"+OK\r\n".to_vec();
+        all.extend(b"+QUEUED\r\n".repeat(count));
+        all.extend(format!("*{count}\r\n").into_bytes());
+        all.extend(replies);
+        all
+    }
+}
+
+impl Found {
+    /// Whether `state` is what was found.
+    fn is(&self, state: &mut State) -> bool {
+        let is_fleeting_right = self.fleeting.is_none() || self.fleeting == state.fleeting;
+        is_fleeting_right
+            && self.keys == state.len() + u64::from(self.fleeting.is_some())
+            && self.looks == state.look()
+    }
+}
+
+/// For messages.
+fn show(bytes: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 400;
+    bytes.get(..SHOWN_BYTES).unwrap_or(bytes).escape_ascii().to_string()
+}
