@@ -25,11 +25,21 @@ pub enum Defect {
     AnswersUncounted,
     /// A durable file is synced without its mode and its time.
     AttributesUnsynced,
+    /// What was said about keys is answered before it is recorded.
+    ReplyBeforeCommit,
+    /// The log of keys goes on from a base that is not synced.
+    BaseUnsynced,
+    /// A snapshot of keys has what was changed after it was begun.
+    StripeSavedLate,
+    /// Nobody syncs the log of keys once a second.
+    SecondSlept,
+    /// What was read of the log of keys is taken for synced.
+    TailBelieved,
 }
 
 impl Defect {
     /// All there are.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::AckBeforeSync,
         Self::RenameWithoutSync,
         Self::JournalBeforeData,
@@ -40,6 +50,11 @@ impl Defect {
         Self::AnnouncementAllocated,
         Self::AnswersUncounted,
         Self::AttributesUnsynced,
+        Self::ReplyBeforeCommit,
+        Self::BaseUnsynced,
+        Self::StripeSavedLate,
+        Self::SecondSlept,
+        Self::TailBelieved,
     ];
 
     /// Its name on the command line.
@@ -55,6 +70,11 @@ impl Defect {
             Self::AnnouncementAllocated => "announcement-allocated",
             Self::AnswersUncounted => "answers-uncounted",
             Self::AttributesUnsynced => "attributes-unsynced",
+            Self::ReplyBeforeCommit => "reply-before-commit",
+            Self::BaseUnsynced => "base-unsynced",
+            Self::StripeSavedLate => "stripe-saved-late",
+            Self::SecondSlept => "second-slept",
+            Self::TailBelieved => "tail-believed",
         }
     }
 }
