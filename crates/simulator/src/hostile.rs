@@ -1,11 +1,14 @@
 //! Peers that mean no good: they speak raw bytes, at any pace, and take what they are sent or do not.
 
+mod keys;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use xferd_os::clock;
 use xferd_os::net::Socket;
 use xferd_os::sim::{self, Dice, MILLION, once_in};
+use xferd_server::Protocol;
 use xferd_store::digest_of;
 use xferd_wire::limits::EXTENT_BYTES_MAX;
 use xferd_wire::{
@@ -47,6 +50,8 @@ const HABITS: [Habit; 6] =
 /// One of them. It is to be [had](Peer::take_turn) by its own process.
 pub(crate) struct Peer {
     socket: Socket,
+    /// What it pretends to speak.
+    protocol: Protocol,
     habit: Habit,
     dice: Dice,
     requests: u32,
@@ -63,25 +68,26 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Connects to a server.
-    pub(crate) fn connect(address: SocketAddr, mut dice: Dice) -> Option<Self> {
+    /// Connects to where a server speaks `protocol`.
+    pub(crate) fn connect(protocol: Protocol, address: SocketAddr, mut dice: Dice) -> Option<Self> {
         let socket = Socket::connect(&address.into()).ok()?;
         // What it takes to fill up what waits for it costs the world more than all the others do.
         let is_greedy = dice.chance(once_in(64));
         let habit = if is_greedy { Habit::Greedy } else { *dice.one_of(&HABITS) };
         let mut words = Vec::new();
         // Most are let in.
-        if dice.chance(MILLION / 8 * 7) {
+        if dice.chance(MILLION / 8 * 7) && protocol == Protocol::Transfer {
             Hello::default().encode(&mut words);
         }
         let is_early = dice.chance(once_in(4));
         let span = 1 << dice.between(4, 12);
         let turns_after = dice.below(if is_early { 100 } else { span });
         let takes_answers = habit != Habit::Greedy && dice.chance(MILLION / 2);
-        sim::note(format_args!("a hostile peer connects: {habit:?}, takes answers: {takes_answers}"));
+        sim::note(format_args!("a hostile peer connects: {protocol:?}, {habit:?}, takes answers: {takes_answers}"));
         sim::count("hostile peer");
         Some(Self {
             socket,
+            protocol,
             habit,
             dice,
             requests: 0,
@@ -191,6 +197,9 @@ impl Peer {
 
     /// Something that others ask for, too.
     fn session(&mut self) -> Vec<u8> {
+        if self.protocol == Protocol::Kv {
+            return keys::session(&mut self.dice);
+        }
         if self.dice.chance(MILLION / 2) {
             return self.put();
         }
@@ -234,6 +243,9 @@ impl Peer {
 
     /// Something that is answered.
     fn demand(&mut self) -> Vec<u8> {
+        if self.protocol == Protocol::Kv {
+            return keys::demand(&mut self.dice);
+        }
         let mut words = Vec::new();
         let request = self.request();
         let digest = DigestAlgorithm::Crc64Nvme;
@@ -261,6 +273,9 @@ impl Peer {
 
     /// Says that more comes than ever will.
     fn announce(&mut self) -> Vec<u8> {
+        if self.protocol == Protocol::Kv {
+            return keys::announce(&mut self.dice);
+        }
         let mut words = Vec::new();
         let request = self.request();
         match self.dice.below(8) {
@@ -311,6 +326,9 @@ impl Peer {
 
     /// Anything.
     fn rave(&mut self) -> Vec<u8> {
+        if self.protocol == Protocol::Kv {
+            return keys::rave(&mut self.dice);
+        }
         let count = self.dice.between(1, 500);
         let mut words = self.bytes(count);
         // Often with a beginning that is worth reading on.

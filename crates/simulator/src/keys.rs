@@ -126,9 +126,7 @@ impl Keys {
                 ));
             }
         }
-        for ((ledger, done), found) in self.ledgers.iter_mut().zip(&done).zip(found) {
-            ledger.settle(*done.start(), found);
-        }
+        self.ledgers.iter_mut().zip(&done).for_each(|(ledger, done)| ledger.settle(done));
         sim::count("check of keys");
         self.fate = Fate { fsync, has_lost_power: false, is_disk_sound: true, ended_ns: 0 };
         Ok(())

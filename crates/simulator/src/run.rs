@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use xferd_client::{Job, Receipt};
 use xferd_engine::{EXTENT_BYTES, Failure, lock};
-use xferd_kv::Fsync;
+use xferd_kv::{Fsync, Keyspace};
 use xferd_os::sim::{self, Crash, Defect, Dice, Faults, MILLION, MachineId, Node, ProcessId, once_in};
-use xferd_server::{Config, KV_DEFAULT_PORT, KvConfig, Listen};
+use xferd_server::{Config, KV_DEFAULT_PORT, KvConfig, Listen, Protocol};
 use xferd_wire::ErrorCode;
 
 use crate::bound::Bound;
@@ -518,10 +518,14 @@ impl Play {
         if !self.dice.chance(once_in(3)) {
             return;
         }
-        let address = self.server_address();
         for _ in 0..self.dice.between(1, 3).min((PEERS_MAX - self.peers.len()) as u64) {
+            let is_for_keys = self.keys.is_some() && self.dice.chance(MILLION / 2);
+            let (protocol, address) = match is_for_keys {
+                true => (Protocol::Kv, self.keys_address()),
+                false => (Protocol::Transfer, self.server_address()),
+            };
             let dice = Dice::new(self.dice.number());
-            self.peers.extend(sim::run_as(self.hostile, || Peer::connect(address, dice)));
+            self.peers.extend(sim::run_as(self.hostile, || Peer::connect(protocol, address, dice)));
         }
     }
 
@@ -699,7 +703,8 @@ impl Play {
         }
         self.bury_dead()?;
         if let Some(server) = &self.server {
-            if let Err(message) = self.bound.check(server.connections()) {
+            let keys_bytes = server.look(Keyspace::memory).unwrap_or(0);
+            if let Err(message) = self.bound.check(server.connections(), keys_bytes) {
                 return self.broken(BOUNDED, message);
             }
             if !self.peers.is_empty() {

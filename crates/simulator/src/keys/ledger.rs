@@ -1,6 +1,7 @@
 //! What was said about the keys of one database, on one connection at a time; what was answered; and what may therefore be
 //! found there by a server that is started anew.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use xferd_kv::{Fsync, Keyspace, commands};
@@ -133,11 +134,20 @@ impl Ledger {
         if unit.commands == [REWRITE] {
             return Ok(true);
         }
-        if unit.commands == [format!("GET {FLEETING}")] && last == b"$-1\r\n" {
-            // From now on it is gone for good.
-            unit.commands = vec![format!("DEL {FLEETING}")];
-            unit.apply(&mut self.now);
-            return Ok(true);
+        if unit.commands == [format!("GET {FLEETING}")] {
+            match text_of(last) {
+                Some(text) if self.now.fleeting.contains(&text) => {
+                    self.now.fleeting = BTreeSet::from([text]);
+                    return Ok(true);
+                }
+                None if last == b"$-1\r\n" => {
+                    // From now on it is gone for good.
+                    unit.commands = vec![format!("DEL {FLEETING}")];
+                    self.now.fleeting.clear();
+                    return Ok(true);
+                }
+                _ => {}
+            }
         }
         let expected = unit.apply(&mut self.now);
         let replies = replies.concat();
@@ -212,15 +222,20 @@ impl Ledger {
         self.units.iter().rposition(is_before).map_or(0, |last| last + 1)
     }
 
-    /// The first `done` of what was said is what was done, and there to stay.
-    pub(crate) fn settle(&mut self, done: usize, found: Found) {
+    /// So much of what was said was done, and is there to stay: of what that may be all but [`FLEETING`] is the same. Nobody was told
+    /// that that is gone if it is.
+    pub(crate) fn settle(&mut self, done: &RangeInclusive<usize>) {
         let doubtful = self.is_doubtful().then(|| self.answered - 1);
-        for (index, unit) in self.units.drain(..).enumerate().take(done) {
+        let mut fleeting = BTreeSet::new();
+        for (index, unit) in self.units.drain(..).enumerate().take(*done.end()) {
+            if index >= *done.start() {
+                fleeting.extend(self.base.fleeting.iter().cloned());
+            }
             if !unit.is_refused || doubtful == Some(index) {
                 unit.apply(&mut self.base);
             }
         }
-        self.base.fleeting = found.fleeting;
+        self.base.fleeting.extend(fleeting);
         self.now = self.base.clone();
         self.answered = 0;
     }
@@ -236,11 +251,8 @@ impl Ledger {
         let (mut looks, mut fleeting) = (Vec::new(), Vec::new());
         LOOKS.iter().for_each(|look| ask(look, &mut looks));
         ask(&format!("GET {FLEETING}"), &mut fleeting);
-        let fleeting = String::from_utf8_lossy(&fleeting);
-        let fleeting = fleeting.split_once("\r\n").map(|(_, text)| text.trim_end().to_owned());
-        let fleeting = fleeting.filter(|text| !text.is_empty());
         let keys = keyspace.stats().keys[usize::from(self.database)];
-        Found { looks, fleeting, keys }
+        Found { looks, fleeting: text_of(&fleeting), keys }
     }
 }
 
@@ -269,11 +281,17 @@ impl Unit {
 impl Found {
     /// Whether `state` is what was found.
     fn is(&self, state: &mut State) -> bool {
-        let is_fleeting_right = self.fleeting.is_none() || self.fleeting == state.fleeting;
+        let is_fleeting_right = self.fleeting.as_ref().is_none_or(|text| state.fleeting.contains(text));
         is_fleeting_right
             && self.keys == state.len() + u64::from(self.fleeting.is_some())
             && self.looks == state.look()
     }
+}
+
+/// The string that a reply is, if it is one.
+fn text_of(reply: &[u8]) -> Option<String> {
+    let (len, text) = std::str::from_utf8(reply).ok()?.strip_prefix('$')?.split_once("\r\n")?;
+    (len != "-1").then(|| text.trim_end().to_owned())
 }
 
 /// For messages.

@@ -13,8 +13,8 @@ pub(crate) struct State {
     hash: BTreeMap<String, String>,
     set: BTreeSet<String>,
     scores: BTreeMap<String, u64>,
-    /// What [`FLEETING`] holds, or has held: nobody but the server knows for how long.
-    pub(crate) fleeting: Option<String>,
+    /// What [`FLEETING`] may hold, if it is there: nobody but the server knows for how long.
+    pub(crate) fleeting: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -109,14 +109,11 @@ impl State {
         match &*words {
             ["SELECT", _] => replies.simple("OK"),
             ["SET", FLEETING, text, "PX", _] => {
-                self.fleeting = Some((*text).into());
+                self.fleeting = BTreeSet::from([(*text).into()]);
                 replies.simple("OK");
             }
-            ["GET", FLEETING] => match &self.fleeting {
-                Some(text) => replies.bulk(text),
-                None => replies.null(),
-            },
-            ["DEL", FLEETING] => replies.integer(self.fleeting.take().map_or(0, |_| 1)),
+            ["GET", FLEETING] => tell(self.fleeting.first(), &mut replies),
+            ["DEL", FLEETING] => self.fleeting.clear(),
             ["SET", key, text] => {
                 self.put(key, text, None);
                 replies.simple("OK");
