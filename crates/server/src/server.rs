@@ -129,8 +129,8 @@ struct Services {
 #[derive(Default)]
 struct Running {
     started: Mutex<Vec<JoinHandle<()>>>,
-    /// How many have not ended yet.
-    count: Mutex<usize>,
+    /// How many of those that serve have not ended yet.
+    serving: Mutex<usize>,
     ended: Condvar,
     /// Nothing more is to be swept up.
     stopped: AtomicBool,
@@ -153,7 +153,7 @@ impl Server {
                     tracing::error!(%error, "a reactor has failed");
                 }
             };
-            server.running.start(format!("xferd-io-{index}"), serve).map_err(|error| start_failed(&error))?;
+            server.running.serve(format!("xferd-io-{index}"), serve).map_err(|error| start_failed(&error))?;
         }
         if let Some(files) = server.services.files.clone() {
             let running = server.running.clone();
@@ -261,15 +261,16 @@ impl Server {
         self.end();
     }
 
-    /// Has everything come to its end: after what is under way, or at once.
+    /// Has those who serve come to their end: after what is under way, or at once.
     fn tell_to_end(&self, patiently: bool) {
-        self.running.stop();
         for mailbox in &self.mailboxes {
             if patiently { mailbox.drain() } else { mailbox.stop() }
         }
     }
 
     fn end(&self) {
+        // Not before: what is still written is to be synced in time.
+        self.running.stop();
         self.running.join();
         if let Some(kv) = &self.services.kv {
             kv.close();
@@ -284,25 +285,30 @@ impl Drop for Server {
 }
 
 impl Running {
-    fn start(self: &Arc<Self>, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        *lock(&self.count) += 1;
+    /// Starts one that others are served by.
+    fn serve(self: &Arc<Self>, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        *lock(&self.serving) += 1;
         let ended = Ended(self.clone());
-        let thread = thread::Builder::new().name(name).spawn(move || {
+        self.start(name, move || {
             let _ended = ended;
             run();
-        })?;
+        })
+    }
+
+    fn start(&self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let thread = thread::Builder::new().name(name).spawn(run)?;
         lock(&self.started).push(thread);
         Ok(())
     }
 
     fn have_ended_by(&self, deadline: Instant) -> bool {
-        let mut count = lock(&self.count);
-        while *count > 0 {
+        let mut serving = lock(&self.serving);
+        while *serving > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            count = self.ended.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner).0;
+            serving = self.ended.wait_timeout(serving, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
@@ -343,7 +349,7 @@ struct Ended(Arc<Running>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        *lock(&self.0.count) -= 1;
+        *lock(&self.0.serving) -= 1;
         self.0.ended.notify_all();
     }
 }

@@ -66,12 +66,13 @@ impl Keys {
     /// # Errors
     /// What is wrong with what somebody was answered.
     pub(crate) fn take_turns(&mut self) -> Result<usize, String> {
-        let Self { process, speakers, ledgers, .. } = self;
+        let Self { process, speakers, ledgers, fate, .. } = self;
+        let may_refuse = !fate.is_disk_sound;
         let (mut broken, mut wrong) = (0, None);
         sim::run_as(*process, || {
             speakers.retain_mut(|speaker| {
                 let Some(ledger) = ledgers.get_mut(speaker.ledger) else { return false };
-                match speaker.take_turn(ledger) {
+                match speaker.take_turn(ledger, may_refuse) {
                     Ok(turn) => {
                         broken += usize::from(turn == Turn::IsBroken);
                         turn == Turn::GoesOn

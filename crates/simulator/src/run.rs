@@ -500,7 +500,10 @@ impl Play {
                 self.check_keys(fsync)
             }
             // A disk that fails at this moment; it is tried again.
-            Err(failure) if failure.code == ErrorCode::Io => Ok(()),
+            Err(failure) if failure.code == ErrorCode::Io => {
+                sim::note(format_args!("no server starts: {failure:?}"));
+                Ok(())
+            }
             Err(failure) => self.broken(CODED, format!("no server: {failure:?}")),
         }
     }

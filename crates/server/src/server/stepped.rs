@@ -2,14 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use xferd_engine::{Failure, Stepped};
 use xferd_kv::Keyspace;
 use xferd_os::{clock, sim};
 
-use super::{Config, KV_TICK, Running, Server, sweep};
+use super::{Config, KV_TICK, Server, sweep};
 use crate::kv::Kv;
 
 /// What comes later than it should, as threads do that have to wait for a processor: as nobody need be there for each of ten
@@ -25,12 +24,12 @@ impl Server {
         let (server, shards) = Self::assemble(config)?;
         let mut stepped: Vec<Box<dyn Stepped>> = shards.into_iter().map(|shard| Box::new(shard) as _).collect();
         if let Some(kv) = server.services.kv.clone() {
-            stepped.push(Box::new(Tending { kv, running: server.running.clone(), next: clock::now() }));
+            stepped.push(Box::new(Tending { kv, next: clock::now() }));
         }
         Ok((server, stepped))
     }
 
-    /// Has what is stepped come to its end: after what is under way, or at once. The server has when it is dropped after that.
+    /// Has its shards come to their end: after what is under way, or at once. The server has when it is dropped after that.
     pub fn wind_down(&self, patiently: bool) {
         self.tell_to_end(patiently);
     }
@@ -51,16 +50,12 @@ impl Server {
 /// What the thread of the key-value store does.
 struct Tending {
     kv: Arc<Kv>,
-    running: Arc<Running>,
     /// When it has something to do.
     next: Instant,
 }
 
 impl Stepped for Tending {
     fn step(&mut self) -> io::Result<bool> {
-        if self.running.stopped.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
         if clock::now() >= self.next {
             match self.kv.tick() {
                 true => sim::moved(),

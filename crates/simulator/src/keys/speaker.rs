@@ -64,11 +64,11 @@ impl Speaker {
         })
     }
 
-    /// Hears and speaks for a moment.
+    /// Hears and speaks for a moment. The server may refuse what it cannot record.
     ///
     /// # Errors
     /// What is wrong with what he hears.
-    pub(crate) fn take_turn(&mut self, ledger: &mut Ledger) -> Result<Turn, String> {
+    pub(crate) fn take_turn(&mut self, ledger: &mut Ledger, may_refuse: bool) -> Result<Turn, String> {
         if clock::now() >= self.patient_until {
             return Ok(Turn::IsBroken);
         }
@@ -85,14 +85,14 @@ impl Speaker {
             Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(Turn::GoesOn),
             Err(_) => return Ok(Turn::IsBroken),
         }
-        if !self.listen(ledger)? || !self.speak(ledger) {
+        if !self.listen(ledger, may_refuse)? || !self.speak(ledger) {
             return Ok(Turn::IsBroken);
         }
         Ok(if self.left == 0 && ledger.waiting() == 0 { Turn::IsDone } else { Turn::GoesOn })
     }
 
     /// False once nothing more comes.
-    fn listen(&mut self, ledger: &mut Ledger) -> Result<bool, String> {
+    fn listen(&mut self, ledger: &mut Ledger, may_refuse: bool) -> Result<bool, String> {
         let mut buffer = [0; 4096];
         while self.socket.can_recv() {
             match self.socket.recv(&mut buffer) {
@@ -107,6 +107,9 @@ impl Speaker {
                 if self.replies.len() >= ledger.replies() {
                     let is_done = ledger.hear(&std::mem::take(&mut self.replies))?;
                     sim::count(if is_done { "answer about keys" } else { "refusal about keys" });
+                    if !is_done && !may_refuse {
+                        return Err("something is refused, though no disk has failed".into());
+                    }
                 }
             }
         }
