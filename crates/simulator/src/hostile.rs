@@ -25,6 +25,9 @@ const ANNOUNCED_BYTES: u64 = 4 << 30;
 /// What one of them says after its turn, so that it does not keep the world busy for ever.
 const TALK_BYTES: u64 = 2 << 10;
 
+/// What a greedy one says before it draws breath: whoever only throws away what it says would do so without end.
+const BREATH_BYTES: u64 = 64 << 10;
+
 /// What they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Habit {
@@ -61,6 +64,8 @@ pub(crate) struct Peer {
     turns_after: u64,
     ends_after: u64,
     said: u64,
+    /// What it will have said when it draws breath.
+    breathes_at: u64,
     /// When it goes on.
     pause_until: Instant,
     takes_answers: bool,
@@ -95,6 +100,7 @@ impl Peer {
             turns_after,
             ends_after: if habit == Habit::Greedy { u64::MAX } else { turns_after + TALK_BYTES },
             said: 0,
+            breathes_at: BREATH_BYTES,
             pause_until: clock::now(),
             takes_answers,
             has_ended: false,
@@ -146,8 +152,11 @@ impl Peer {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return true,
                 Err(_) => return false,
             }
-            if drips {
-                self.pause_until = now + Duration::from_millis(self.dice.between(1, 10_000));
+            let is_out_of_breath = self.said >= self.breathes_at;
+            if drips || is_out_of_breath {
+                self.breathes_at = self.said + BREATH_BYTES;
+                let ms_max = if drips { 10_000 } else { 100 };
+                self.pause_until = now + Duration::from_millis(self.dice.between(1, ms_max));
                 sim::wake_at(self.pause_until);
                 return true;
             }
