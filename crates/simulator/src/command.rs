@@ -18,7 +18,9 @@ npm run simulate -- [options]
   --defect NAME   have the code make a mistake, and see whether it is found within a minute:
                   ack-before-sync, rename-without-sync, journal-before-data, digest-not-checked,
                   staging-left-behind, path-check-skipped, failed-sync-forgotten,
-                  announcement-allocated, answers-uncounted, attributes-unsynced, or all
+                  announcement-allocated, answers-uncounted, attributes-unsynced,
+                  reply-before-commit, base-unsynced, stripe-saved-late, second-slept,
+                  tail-believed, or all
 
 Exits with 1 if a promise is broken, or if a mistake is not found.";
 
@@ -202,6 +204,10 @@ fn find_defects(options: &Options) -> ExitCode {
                 break None;
             }
             let it = Run { seed, steps: STEPS_OF_A_SEED, defect: Some(*defect), ..Run::default() };
+            if it.has_keys() != defect.is_about_keys() {
+                seed += 1;
+                continue;
+            }
             if let Err(violation) = run(&it) {
                 cycles += violation.step + 1;
                 break Some(violation);

@@ -57,6 +57,11 @@ impl Defect {
         Self::TailBelieved,
     ];
 
+    /// Whether only a world with keys can show it.
+    pub const fn is_about_keys(self) -> bool {
+        self as u8 >= Self::ReplyBeforeCommit as u8
+    }
+
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {

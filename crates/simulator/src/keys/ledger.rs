@@ -12,7 +12,7 @@ use super::state::{FLEETING, LOOKS, State, any_command, any_fleeting};
 
 /// How old something may be that a power loss takes, if the log is synced every second: that long, until the thread that does
 /// so is next awake, and as long as syncing takes.
-const UNSYNCED_NS: u64 = 3_000_000_000;
+const UNSYNCED_NS: u64 = 2_100_000_000;
 
 /// One database.
 #[derive(Debug)]
@@ -117,11 +117,11 @@ impl Ledger {
         unit.map_or(0, |unit| if unit.is_transaction { unit.commands.len() + 2 } else { 1 })
     }
 
-    /// Takes them. Whether it was done.
+    /// Takes them. Whether it was done. A server that may refuse what it cannot record cannot record what expires, either.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub(crate) fn hear(&mut self, replies: &[Vec<u8>]) -> Result<bool, String> {
+    pub(crate) fn hear(&mut self, replies: &[Vec<u8>], may_refuse: bool) -> Result<bool, String> {
         let Some(unit) = self.units.get_mut(self.answered) else { return Err("nobody has asked".into()) };
         self.answered += 1;
         unit.answered_ns = Some(sim::now_ns());
@@ -140,6 +140,7 @@ impl Ledger {
                     self.now.fleeting = BTreeSet::from([text]);
                     return Ok(true);
                 }
+                None if last == b"$-1\r\n" && may_refuse => return Ok(true),
                 None if last == b"$-1\r\n" => {
                     // From now on it is gone for good.
                     unit.commands = vec![format!("DEL {FLEETING}")];

@@ -105,7 +105,7 @@ impl Speaker {
             while let Some(len) = self.scanner.scan(&self.heard).map_err(|error| error.to_string())? {
                 self.replies.push(self.heard.drain(..len).collect());
                 if self.replies.len() >= ledger.replies() {
-                    let is_done = ledger.hear(&std::mem::take(&mut self.replies))?;
+                    let is_done = ledger.hear(&std::mem::take(&mut self.replies), may_refuse)?;
                     sim::count(if is_done { "answer about keys" } else { "refusal about keys" });
                     if !is_done && !may_refuse {
                         return Err("something is refused, though no disk has failed".into());
