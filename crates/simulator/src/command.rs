@@ -20,7 +20,7 @@ npm run simulate -- [options]
                   staging-left-behind, path-check-skipped, failed-sync-forgotten,
                   announcement-allocated, answers-uncounted, attributes-unsynced,
                   reply-before-commit, base-unsynced, stripe-saved-late, second-slept,
-                  tail-believed, or all
+                  tail-believed, listed-unnamed, or all
 
 Exits with 1 if a promise is broken, or if a mistake is not found.";
 

@@ -88,7 +88,9 @@ impl Peer {
         let span = 1 << dice.between(4, 12);
         let turns_after = dice.below(if is_early { 100 } else { span });
         let takes_answers = habit != Habit::Greedy && dice.chance(MILLION / 2);
-        sim::note(format_args!("a hostile peer connects: {protocol:?}, {habit:?}, takes answers: {takes_answers}"));
+        sim::note(format_args!(
+            "a hostile peer connects: {protocol:?}, {habit:?}, takes answers: {takes_answers}"
+        ));
         sim::count("hostile peer");
         Some(Self {
             socket,

@@ -87,6 +87,11 @@ impl Keys {
         wrong.map_or(Ok(broken), Err)
     }
 
+    /// Whether somebody has just had the log be written anew.
+    pub(crate) fn take_rewritten(&mut self) -> bool {
+        self.ledgers.iter_mut().fold(false, |is_rewritten, ledger| ledger.take_rewritten() || is_rewritten)
+    }
+
     /// The disk that they are on may fail.
     pub(crate) fn doubt_disk(&mut self) {
         self.fate.is_disk_sound = false;

@@ -75,7 +75,10 @@ pub const PROMISES: [(&str, &[&str]); 7] = [
         "memory is bounded, others are served",
         &["check of a server's memory beside hostile peers", "service beside hostile peers"],
     ),
-    ("whatever is asked for comes to an end", &["acknowledgement", "failure with a code", "answer about keys"]),
+    (
+        "whatever is asked for comes to an end",
+        &["acknowledgement", "failure with a code", "answer about keys"],
+    ),
     ("a restart leaves nothing behind", &["check that nothing is left behind"]),
     ("what was held is gone on with", &["check that a file is gone on with"]),
     ("a failure has a code", &["failure with a code", "refusal about keys"]),
@@ -510,7 +513,10 @@ impl Play {
 
     fn machines(&self) -> Vec<MachineId> {
         let clients = self.clients.iter().map(|it| it.machine);
-        std::iter::once(self.server_machine).chain(clients).chain(self.keys.as_ref().map(|it| it.machine)).collect()
+        std::iter::once(self.server_machine)
+            .chain(clients)
+            .chain(self.keys.as_ref().map(|it| it.machine))
+            .collect()
     }
 
     /// Has some peers connect that mean no good.
@@ -566,8 +572,23 @@ impl Play {
             Ok(broken) if broken > 0 && self.is_calm => {
                 self.broken(BOUNDED, format!("{broken} who spoke of keys were not heard to the end"))
             }
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.end_rewrite();
+                Ok(())
+            }
             Err(message) => self.broken(DURABLE_KEYS, message),
+        }
+    }
+
+    /// Now and then a server comes to its end while it writes its log anew: few calls, and each another step of that.
+    fn end_rewrite(&mut self) {
+        let is_rewritten = self.keys.as_mut().is_some_and(Keys::take_rewritten);
+        if let Some(server) = self.server.as_ref().filter(|_| is_rewritten && !self.is_calm) {
+            if sim::dice(|dice| dice.chance(MILLION / 4)) {
+                let (calls, crash) =
+                    sim::dice(|dice| (dice.below(50), *dice.one_of(&[Crash::Kill, Crash::PowerLoss])));
+                sim::light_fuse(server.process, calls, crash);
+            }
         }
     }
 
@@ -593,9 +614,9 @@ impl Play {
             match dice.below(16) {
                 0 => faults.io_error = *dice.one_of(&[once_in(500), once_in(50)]),
                 1 => faults.no_space = *dice.one_of(&[once_in(100), once_in(10), MILLION]),
-                2 => faults.sync_failure = *dice.one_of(&[once_in(20), once_in(2)]),
-                3 => faults.flipped_byte = once_in(20),
-                4 => {
+                2..=4 => faults.sync_failure = *dice.one_of(&[once_in(20), once_in(2)]),
+                5 => faults.flipped_byte = once_in(20),
+                6 => {
                     faults.io_error = once_in(500);
                     faults.no_space = once_in(200);
                     faults.sync_failure = once_in(20);

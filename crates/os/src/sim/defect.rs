@@ -35,11 +35,13 @@ pub enum Defect {
     SecondSlept,
     /// What was read of the log of keys is taken for synced.
     TailBelieved,
+    /// The log of keys lists a file whose name may not be on the disk. It was made once (found by seed 200068).
+    ListedUnnamed,
 }
 
 impl Defect {
     /// All there are.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeSync,
         Self::RenameWithoutSync,
         Self::JournalBeforeData,
@@ -55,6 +57,7 @@ impl Defect {
         Self::StripeSavedLate,
         Self::SecondSlept,
         Self::TailBelieved,
+        Self::ListedUnnamed,
     ];
 
     /// Whether only a world with keys can show it.
@@ -80,6 +83,7 @@ impl Defect {
             Self::StripeSavedLate => "stripe-saved-late",
             Self::SecondSlept => "second-slept",
             Self::TailBelieved => "tail-believed",
+            Self::ListedUnnamed => "listed-unnamed",
         }
     }
 }

@@ -22,7 +22,8 @@ impl Server {
     /// As those of [`Server::start`].
     pub fn start_stepped(config: Config) -> Result<(Self, Vec<Box<dyn Stepped>>), Failure> {
         let (server, shards) = Self::assemble(config)?;
-        let mut stepped: Vec<Box<dyn Stepped>> = shards.into_iter().map(|shard| Box::new(shard) as _).collect();
+        let mut stepped: Vec<Box<dyn Stepped>> =
+            shards.into_iter().map(|shard| Box::new(shard) as _).collect();
         if let Some(kv) = server.services.kv.clone() {
             stepped.push(Box::new(Tending { kv, next: clock::now() }));
         }

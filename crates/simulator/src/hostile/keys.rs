@@ -56,7 +56,13 @@ pub(super) fn announce(dice: &mut Dice) -> Vec<u8> {
 pub(super) fn rave(dice: &mut Dice) -> Vec<u8> {
     let mut words = Vec::new();
     if dice.chance(MILLION / 2) {
-        let begin = dice.one_of::<&[u8]>(&[b"*2\r\n$3\r\nGET\r\n", b"*1\r\n$", b"*", b"$5\r\n", b"GET / HTTP/1.1\r\n"]);
+        let begin = dice.one_of::<&[u8]>(&[
+            b"*2\r\n$3\r\nGET\r\n",
+            b"*1\r\n$",
+            b"*",
+            b"$5\r\n",
+            b"GET / HTTP/1.1\r\n",
+        ]);
         words.extend_from_slice(begin);
     }
     words.extend((0..dice.between(1, 500)).map(|_| dice.number() as u8));

@@ -26,6 +26,8 @@ pub(crate) struct Ledger {
     units: Vec<Unit>,
     /// How many of them were answered.
     answered: usize,
+    /// The log is to be written anew since this was last asked.
+    is_rewritten: bool,
 }
 
 /// What is done as a whole: a command, or several between MULTI and EXEC.
@@ -62,7 +64,7 @@ pub(crate) struct Found {
 impl Ledger {
     pub(crate) fn new(database: u8) -> Self {
         let (base, now) = (State::default(), State::default());
-        Self { database, base, now, units: Vec::new(), answered: 0 }
+        Self { database, base, now, units: Vec::new(), answered: 0, is_rewritten: false }
     }
 
     /// Whether all was answered, so that somebody can go on on another connection.
@@ -73,6 +75,11 @@ impl Ledger {
     /// How much was said that has no answer.
     pub(crate) fn waiting(&self) -> usize {
         self.units.len() - self.answered
+    }
+
+    /// Whether somebody has just had the log be written anew.
+    pub(crate) fn take_rewritten(&mut self) -> bool {
+        std::mem::take(&mut self.is_rewritten)
     }
 
     /// Chooses the database.
@@ -88,6 +95,7 @@ impl Ledger {
         } else if dice.chance(once_in(12)) {
             vec![any_fleeting(dice)]
         } else if dice.chance(once_in(30)) {
+            self.is_rewritten = true;
             vec![REWRITE.to_owned()]
         } else {
             vec![any_command(dice)]

@@ -44,7 +44,12 @@ pub(crate) enum Turn {
 
 impl Speaker {
     /// Connects to a server, to speak of what `ledger` has.
-    pub(crate) fn connect(address: SocketAddr, number: usize, ledger: &mut Ledger, mut dice: Dice) -> Option<Self> {
+    pub(crate) fn connect(
+        address: SocketAddr,
+        number: usize,
+        ledger: &mut Ledger,
+        mut dice: Dice,
+    ) -> Option<Self> {
         let socket = Socket::connect(&address.into()).ok()?;
         let mut words = Vec::new();
         ledger.begin(&mut words);
@@ -124,7 +129,11 @@ impl Speaker {
         }
         while !self.words.is_empty() && self.socket.can_send() {
             let is_in_parts = self.dice.chance(MILLION / 4);
-            let most = if is_in_parts { self.dice.between(1, self.words.len() as u64) as usize } else { self.words.len() };
+            let most = if is_in_parts {
+                self.dice.between(1, self.words.len() as u64) as usize
+            } else {
+                self.words.len()
+            };
             match self.socket.send(&self.words[..most], false) {
                 Ok(sent) => drop(self.words.drain(..sent.min(most))),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
