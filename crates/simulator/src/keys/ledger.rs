@@ -308,3 +308,82 @@ fn show(bytes: &[u8]) -> String {
     const SHOWN_BYTES: usize = 400;
     bytes.get(..SHOWN_BYTES).unwrap_or(bytes).escape_ascii().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KILLED: Fate = Fate { fsync: Fsync::No, has_lost_power: false, is_disk_sound: true, ended_ns: 0 };
+
+    /// A ledger of which so much was answered of what was said.
+    fn ledger(said: &[&str], answered: usize) -> Ledger {
+        sim::begin(1);
+        let mut ledger = Ledger::new(1);
+        for commands in said {
+            let commands: Vec<String> = commands.split("; ").map(str::to_owned).collect();
+            let is_transaction = commands.len() > 1;
+            ledger.add(commands, is_transaction, &mut Vec::new());
+        }
+        let mut state = State::default();
+        for index in 0..answered {
+            let reply = ledger.units[index].apply(&mut state);
+            assert!(ledger.hear(&[reply], false).expect("what is said here"));
+        }
+        ledger
+    }
+
+    fn found(commands: &[&str]) -> Found {
+        let mut state = State::default();
+        commands.iter().for_each(|command| drop(state.apply(command)));
+        Found { keys: state.len(), looks: state.look(), fleeting: None }
+    }
+
+    #[test]
+    fn what_was_answered_is_to_be_found_and_what_was_only_said_may_be() {
+        let ledger = ledger(&["SET t0 a", "SET t0 b", "SET t0 c"], 2);
+        assert!(ledger.check(&found(&["SET t0 a"]), KILLED).is_err());
+        assert_eq!(ledger.check(&found(&["SET t0 b"]), KILLED), Ok(2..=2));
+        assert_eq!(ledger.check(&found(&["SET t0 c"]), KILLED), Ok(3..=3));
+        assert!(ledger.check(&found(&["SET t0 d"]), KILLED).is_err());
+    }
+
+    #[test]
+    fn a_power_loss_may_take_the_end_of_what_was_not_synced() {
+        let ledger = ledger(&["SET t0 a", "SET t1 b"], 2);
+        let lost = Fate { has_lost_power: true, ..KILLED };
+        assert_eq!(ledger.check(&found(&["SET t0 a"]), lost), Ok(1..=1));
+        assert!(ledger.check(&found(&["SET t1 b"]), lost).is_err(), "that came after the other");
+        let always = Fate { fsync: Fsync::Always, ..lost };
+        assert!(ledger.check(&found(&["SET t0 a"]), always).is_err());
+        let second = Fate { fsync: Fsync::EverySecond, ..lost };
+        assert_eq!(ledger.check(&found(&["SET t0 a"]), second), Ok(1..=1));
+        let late = Fate { ended_ns: UNSYNCED_NS + 1_000_000, ..second };
+        assert!(ledger.check(&found(&["SET t0 a"]), late).is_err());
+    }
+
+    #[test]
+    fn a_transaction_is_found_whole_or_not_at_all() {
+        let ledger = ledger(&["SET t0 a; SET t1 b"], 0);
+        assert_eq!(ledger.check(&found(&[]), KILLED), Ok(0..=0));
+        assert_eq!(ledger.check(&found(&["SET t0 a", "SET t1 b"]), KILLED), Ok(1..=1));
+        assert!(ledger.check(&found(&["SET t0 a"]), KILLED).is_err());
+    }
+
+    #[test]
+    fn what_was_refused_is_not_found_once_something_else_was_answered() {
+        let mut ledger = ledger(&["SET t0 a", "SET t1 b", "STRLEN t0"], 1);
+        let refusal = b"-MISCONF Errors writing to the AOF file: no space\r\n".to_vec();
+        assert_eq!(ledger.hear(&[refusal], true), Ok(false));
+        let both = found(&["SET t0 a", "SET t1 b"]);
+        assert!(ledger.check(&both, KILLED).is_ok(), "it may have been done, and could not be recorded");
+        assert_eq!(ledger.hear(&[b":1\r\n".to_vec()], true), Ok(true));
+        assert!(ledger.check(&both, KILLED).is_err());
+        assert!(ledger.check(&found(&["SET t0 a"]), KILLED).is_ok());
+    }
+
+    #[test]
+    fn another_answer_than_there_may_be_is_told() {
+        let mut ledger = ledger(&["SET t0 a", "STRLEN t0"], 1);
+        assert!(ledger.hear(&[b":2\r\n".to_vec()], false).is_err());
+    }
+}
