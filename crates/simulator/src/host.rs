@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use xferd_client::Client;
 use xferd_engine::{Failure, Stepped};
 use xferd_kv::Keyspace;
-use xferd_os::sim::{self, MachineId, ProcessId, heap};
+use xferd_os::sim::{self, Crash, MachineId, ProcessId, heap};
 use xferd_server::Server;
 
 /// A process that runs.
@@ -22,13 +22,20 @@ enum Program {
 }
 
 impl Host {
-    /// Starts a server.
+    /// Starts a server, which may come to its end meanwhile.
     ///
     /// # Errors
     /// What it says to that.
-    pub(crate) fn serve(machine: MachineId, config: xferd_server::Config) -> Result<Self, Failure> {
+    pub(crate) fn serve(
+        machine: MachineId,
+        config: xferd_server::Config,
+        fuse: Option<(u64, Crash)>,
+    ) -> Result<Self, Failure> {
         let process = sim::start_process(machine);
         heap::watch(process);
+        if let Some((calls, crash)) = fuse {
+            sim::light_fuse(process, calls, crash);
+        }
         let started = sim::run_as(process, || Server::start_stepped(config));
         match started {
             Ok((server, stepped)) => Ok(Self { process, stepped, program: Program::Server(server) }),

@@ -119,8 +119,9 @@ const CLIENTS: usize = 2;
 /// Hostile peers at a time.
 const PEERS_MAX: usize = 12;
 
-/// Simulated time within which everything that was asked for has come to an end: longer than all patience there is.
-const TASKS_END_NS: u64 = 20 * 60 * 1_000_000_000;
+/// Simulated time within which everything that was asked for has come to an end: longer than all patience there is, and than ten
+/// connections take one after the other that are each held back as often, and for as long, as one is here.
+const TASKS_END_NS: u64 = 60 * 60 * 1_000_000_000;
 
 /// Simulated time that a server gets to see what its peers have left.
 const CALM_NS: u64 = 3_000_000_000;
@@ -494,8 +495,11 @@ impl Play {
             let fsync = *self.dice.one_of(&Fsync::ALL);
             config.kv = KvConfig { dir: Some(keys::DIRECTORY.into()), fsync, ..KvConfig::default() };
         }
+        if self.keys.is_some() && !self.is_calm && self.dice.chance(once_in(6)) {
+            self.start_in_vain(config.clone())?;
+        }
         let (reactors, fsync) = (config.io_threads, config.kv.fsync);
-        match Host::serve(self.server_machine, config) {
+        match Host::serve(self.server_machine, config, None) {
             Ok(host) => {
                 sim::count("start of a server");
                 self.bound = Bound::of_started(reactors);
@@ -509,6 +513,21 @@ impl Play {
             }
             Err(failure) => self.broken(CODED, format!("no server: {failure:?}")),
         }
+    }
+
+    /// Starts a server that comes to its end before anybody has spoken to it, while it is loading keys, or soon after that.
+    fn start_in_vain(&mut self, config: Config) -> Result<(), Violation> {
+        let crash = *self.dice.one_of(&[Crash::Kill, Crash::PowerLoss]);
+        let most = 1 << self.dice.between(2, 8);
+        if let Ok(host) = Host::serve(self.server_machine, config, Some((self.dice.below(most), crash))) {
+            sim::crash(host.process, crash);
+            host.bury();
+        }
+        if !sim::has_power(self.server_machine) {
+            self.see_what_is_left()?;
+            sim::restore_power(self.server_machine);
+        }
+        Ok(())
     }
 
     fn machines(&self) -> Vec<MachineId> {
