@@ -10,6 +10,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use xferd_os::prefetch;
 use xferd_os::random::{self, RandomState};
+use xferd_os::{scaled, seeded};
 use xferd_wire::resp::encode_request;
 
 use crate::clock::Clock;
@@ -22,7 +23,7 @@ use crate::stripe::{Counts, Stripe};
 
 /// Stripes: with ten million keys one of them has 2,400, which is what anybody ever waits for who needs a key while all are
 /// being walked through. An empty one takes about 200 bytes.
-pub(crate) const STRIPES: usize = 4096;
+pub(crate) const STRIPES: usize = scaled(4096) as usize;
 
 /// Keys that are looked at for the one that goes. With 10, Redis's approximation of LRU is close to the true one
 /// (redis.io, "Key eviction").
@@ -363,7 +364,11 @@ impl Keyspace {
 
     /// Saves a stripe that nobody had to save before, and says whether that goes on.
     pub(crate) fn save_stripe(&self, index: usize) -> bool {
-        self.save_first(&mut self.stripe(index));
+        let mut stripe = self.stripe(index);
+        if self.is_unsaved(&stripe) {
+            self.save(&mut stripe);
+        }
+        drop(stripe);
         lock(&self.base).as_ref().is_some_and(|base| !base.has_failed())
     }
 
@@ -380,9 +385,15 @@ impl Keyspace {
     /// until then is before the snapshot, and all that comes is after it.
     #[inline]
     pub(crate) fn save_first(&self, stripe: &mut Stripe) {
-        if stripe.saved_in != self.snapshot.load(Ordering::Relaxed) {
+        if self.is_unsaved(stripe) && !seeded!(StripeSavedLate) {
             self.save(stripe);
         }
+    }
+
+    /// Whether a snapshot has yet to come to it.
+    #[inline]
+    fn is_unsaved(&self, stripe: &Stripe) -> bool {
+        stripe.saved_in != self.snapshot.load(Ordering::Relaxed)
     }
 
     #[cold]
@@ -396,7 +407,7 @@ impl Keyspace {
     /// Takes what was removed from a stripe if a snapshot has yet to come to that, and else gives it back.
     pub(crate) fn save_later(&self, stripe: &Stripe, gone: Vec<Entry>) -> Vec<Entry> {
         match &mut *lock(&self.base) {
-            Some(base) if stripe.saved_in != self.snapshot.load(Ordering::Relaxed) => {
+            Some(base) if self.is_unsaved(stripe) => {
                 base.save_later(gone);
                 Vec::new()
             }

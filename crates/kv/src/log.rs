@@ -12,7 +12,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use xferd_os::{File, FileExt};
+use xferd_os::{File, FileExt, scaled, seeded};
 use xferd_wire::resp::encode_request;
 
 use crate::clock::Clock;
@@ -28,7 +28,7 @@ pub(crate) use reader::Reader;
 pub(crate) use replay::Replay;
 
 /// Bytes that are gathered before whoever adds to them writes them out. Beyond this a larger write costs no less per byte.
-pub const BUFFER_BYTES_MAX: usize = 1 << 20;
+pub const BUFFER_BYTES_MAX: usize = scaled(1 << 20) as usize;
 
 /// When what was recorded is brought to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -157,7 +157,7 @@ impl Log {
     /// Whether everything up to `position` is as safe as the policy says.
     pub fn is_committed(&self, position: u64) -> bool {
         let reached = if self.fsync() == Fsync::Always { &self.synced } else { &self.written };
-        reached.load(Ordering::Acquire) >= position
+        reached.load(Ordering::Acquire) >= position || seeded!(ReplyBeforeCommit)
     }
 
     /// Waits until everything up to `position` is written, and synced if the policy is [`Fsync::Always`].

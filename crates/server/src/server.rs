@@ -1,5 +1,8 @@
 //! Starts the threads of a server, places connections on them, and stops it.
 
+#[cfg(xferd_sim)]
+mod stepped;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -126,8 +129,8 @@ struct Services {
 #[derive(Default)]
 struct Running {
     started: Mutex<Vec<JoinHandle<()>>>,
-    /// How many have not ended yet.
-    count: Mutex<usize>,
+    /// How many of those that serve have not ended yet.
+    serving: Mutex<usize>,
     ended: Condvar,
     /// Nothing more is to be swept up.
     stopped: AtomicBool,
@@ -150,7 +153,7 @@ impl Server {
                     tracing::error!(%error, "a reactor has failed");
                 }
             };
-            server.running.start(format!("xferd-io-{index}"), serve).map_err(|error| start_failed(&error))?;
+            server.running.serve(format!("xferd-io-{index}"), serve).map_err(|error| start_failed(&error))?;
         }
         if let Some(files) = server.services.files.clone() {
             let running = server.running.clone();
@@ -164,24 +167,6 @@ impl Server {
             server.running.start("xferd-kv".into(), tend).map_err(|error| start_failed(&error))?;
         }
         Ok(server)
-    }
-
-    /// Starts a server without threads: the caller steps its shards, and has it [swept](Self::sweep).
-    ///
-    /// # Errors
-    /// As those of [`Server::start`].
-    #[cfg(xferd_sim)]
-    pub fn start_stepped(config: Config) -> Result<(Self, Vec<Box<dyn xferd_engine::Stepped>>), Failure> {
-        let (server, shards) = Self::assemble(config)?;
-        Ok((server, shards.into_iter().map(|shard| Box::new(shard) as _).collect()))
-    }
-
-    /// Removes what an earlier process left behind. A server that has threads has one for that.
-    #[cfg(xferd_sim)]
-    pub fn sweep(&self) {
-        if let Some(files) = &self.services.files {
-            sweep(&files.store, &self.running.stopped);
-        }
     }
 
     /// All of a server but its threads.
@@ -275,23 +260,26 @@ impl Server {
 
     /// Stops accepting, lets requests under way finish within `grace`, then stops. Blocks until all has ended.
     pub fn drain(&self, grace: Duration) {
-        self.running.stop();
-        for mailbox in &self.mailboxes {
-            mailbox.drain();
-        }
+        self.tell_to_end(true);
         if self.running.have_ended_by(Instant::now() + grace) { self.end() } else { self.stop() }
     }
 
     /// Ends everything at once; files that are not whole leave nothing behind. Blocks until all has ended.
     pub fn stop(&self) {
-        self.running.stop();
-        for mailbox in &self.mailboxes {
-            mailbox.stop();
-        }
+        self.tell_to_end(false);
         self.end();
     }
 
+    /// Has those who serve come to their end: after what is under way, or at once.
+    fn tell_to_end(&self, patiently: bool) {
+        for mailbox in &self.mailboxes {
+            if patiently { mailbox.drain() } else { mailbox.stop() }
+        }
+    }
+
     fn end(&self) {
+        // Not before: what is still written is to be synced in time.
+        self.running.stop();
         self.running.join();
         if let Some(kv) = &self.services.kv {
             kv.close();
@@ -306,25 +294,30 @@ impl Drop for Server {
 }
 
 impl Running {
-    fn start(self: &Arc<Self>, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        *lock(&self.count) += 1;
+    /// Starts one that others are served by.
+    fn serve(self: &Arc<Self>, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        *lock(&self.serving) += 1;
         let ended = Ended(self.clone());
-        let thread = thread::Builder::new().name(name).spawn(move || {
+        self.start(name, move || {
             let _ended = ended;
             run();
-        })?;
+        })
+    }
+
+    fn start(&self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let thread = thread::Builder::new().name(name).spawn(run)?;
         lock(&self.started).push(thread);
         Ok(())
     }
 
     fn have_ended_by(&self, deadline: Instant) -> bool {
-        let mut count = lock(&self.count);
-        while *count > 0 {
+        let mut serving = lock(&self.serving);
+        while *serving > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            count = self.ended.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner).0;
+            serving = self.ended.wait_timeout(serving, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
@@ -365,7 +358,7 @@ struct Ended(Arc<Running>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        *lock(&self.0.count) -= 1;
+        *lock(&self.0.serving) -= 1;
         self.0.ended.notify_all();
     }
 }

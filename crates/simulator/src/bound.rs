@@ -30,6 +30,9 @@ const ANSWERED_BYTES_MAX: u64 = Effects::<()>::SEND_QUEUE_HIGH_BYTES
 /// What is remembered for all connections: of directories, of open files, of what happened last.
 const REMEMBERED_BYTES_MAX: u64 = 512 << 10;
 
+/// Keys are in memory, and once more while their tables grow, or while a snapshot has yet to write what FLUSHDB has removed.
+const KEYS_COPIES_MAX: u64 = 2;
+
 /// Looks at a server's memory, from its start on.
 #[derive(Debug, Default)]
 pub(crate) struct Bound {
@@ -37,6 +40,8 @@ pub(crate) struct Bound {
     fixed_bytes: u64,
     /// How many connections it had when it was last looked at.
     connections: usize,
+    /// What its keys took then.
+    keys_bytes: u64,
 }
 
 impl Bound {
@@ -47,17 +52,19 @@ impl Bound {
         let buffer = |bytes: usize| bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
         let buffers = reactors * (buffer(large_bytes) * large_max + buffer(small_bytes) * small_max);
         let fixed_bytes = heap::peak() + buffers as u64 + REMEMBERED_BYTES_MAX;
-        Self { fixed_bytes, connections: 0 }
+        Self { fixed_bytes, connections: 0, keys_bytes: 0 }
     }
 
-    /// It has this many connections now, those being closed included.
+    /// It has this many connections now, those being closed included, and its keys take that much.
     ///
     /// # Errors
     /// What is wrong.
-    pub(crate) fn check(&mut self, connections: usize) -> Result<(), String> {
+    pub(crate) fn check(&mut self, connections: usize, keys_bytes: u64) -> Result<(), String> {
         let before = std::mem::replace(&mut self.connections, connections);
         let connections = before.max(connections);
-        let bytes_max = self.fixed_bytes + connections as u64 * CONNECTION_BYTES_MAX;
+        let keys_bytes = std::mem::replace(&mut self.keys_bytes, keys_bytes).max(keys_bytes);
+        let bytes_max =
+            self.fixed_bytes + connections as u64 * CONNECTION_BYTES_MAX + KEYS_COPIES_MAX * keys_bytes;
         let bytes = heap::peak();
         if bytes > bytes_max {
             return Err(format!(
@@ -113,9 +120,9 @@ mod tests {
         let mut bound = Bound::of_started(1);
         let room = (bound.fixed_bytes + 2 * CONNECTION_BYTES_MAX) as usize;
         let most: Vec<u8> = sim::run_as(process, || Vec::with_capacity(room));
-        bound.check(2).unwrap();
+        bound.check(2, 0).unwrap();
         let one_more: Vec<u8> = sim::run_as(process, || Vec::with_capacity(1));
-        assert!(bound.check(2).is_err());
+        assert!(bound.check(2, 0).is_err());
         drop((most, one_more));
     }
 }

@@ -18,7 +18,9 @@ npm run simulate -- [options]
   --defect NAME   have the code make a mistake, and see whether it is found within a minute:
                   ack-before-sync, rename-without-sync, journal-before-data, digest-not-checked,
                   staging-left-behind, path-check-skipped, failed-sync-forgotten,
-                  announcement-allocated, answers-uncounted, attributes-unsynced, or all
+                  announcement-allocated, answers-uncounted, attributes-unsynced,
+                  reply-before-commit, base-unsynced, stripe-saved-late, second-slept,
+                  tail-believed, listed-unnamed, or all
 
 Exits with 1 if a promise is broken, or if a mistake is not found.";
 
@@ -84,7 +86,9 @@ pub(crate) fn main() -> ExitCode {
 #[derive(Default)]
 struct Tally {
     counts: BTreeMap<&'static str, u64>,
-    cycles: u64,
+    /// Without keys, and with them.
+    cycles: [u64; 2],
+    taken: [Duration; 2],
     simulated_ns: u64,
     trace_hash: u64,
     table: BTreeMap<&'static str, [u64; PROMISES.len()]>,
@@ -93,9 +97,12 @@ struct Tally {
 impl Tally {
     /// Plays, and tells if a promise was broken. False then.
     fn play(&mut self, it: &Run, show: usize) -> bool {
+        let began = Instant::now();
         match run(it) {
             Ok(outcome) => {
-                self.cycles += it.steps - it.skipped.len() as u64;
+                let kind = usize::from(it.has_keys());
+                self.cycles[kind] += it.steps - it.skipped.len() as u64;
+                self.taken[kind] += began.elapsed();
                 self.simulated_ns += outcome.simulated_ns;
                 self.trace_hash = outcome.trace_hash;
                 for (fault, looks) in outcome.table {
@@ -124,14 +131,22 @@ impl Tally {
         let looks =
             PROMISES.map(|(_, counts)| counts.iter().filter_map(|it| self.counts.get(it)).sum::<u64>());
         println!("| in all | | {} |", looks.map(|looks| looks.to_string()).join(" | "));
+        let cycles: u64 = self.cycles.iter().sum();
         println!(
-            "{} cycles of crash and restart in {:.1} s: {:.0} a second; {:.0} s of simulated time; last trace {:016x}",
-            self.cycles,
+            "{cycles} cycles of crash and restart in {:.1} s: {:.0} a second; {:.0} s of simulated time; last trace {:016x}",
             elapsed.as_secs_f64(),
-            self.cycles as f64 / elapsed.as_secs_f64(),
+            cycles as f64 / elapsed.as_secs_f64(),
             self.simulated_ns as f64 / 1e9,
             self.trace_hash
         );
+        for ((cycles, taken), with) in self.cycles.iter().zip(&self.taken).zip(["without", "with"]) {
+            if *cycles > 0 {
+                println!(
+                    "{with} keys: {cycles} cycles, {:.0} a second",
+                    *cycles as f64 / taken.as_secs_f64()
+                );
+            }
+        }
     }
 }
 
@@ -202,6 +217,10 @@ fn find_defects(options: &Options) -> ExitCode {
                 break None;
             }
             let it = Run { seed, steps: STEPS_OF_A_SEED, defect: Some(*defect), ..Run::default() };
+            if it.has_keys() != defect.is_about_keys() {
+                seed += 1;
+                continue;
+            }
             if let Err(violation) = run(&it) {
                 cycles += violation.step + 1;
                 break Some(violation);

@@ -1,17 +1,18 @@
 //! A simulated process: a server or a client, and its shards.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use xferd_client::Client;
 use xferd_engine::{Failure, Stepped};
-use xferd_os::sim::{self, MachineId, ProcessId, heap};
+use xferd_kv::Keyspace;
+use xferd_os::sim::{self, Crash, MachineId, ProcessId, heap};
 use xferd_server::Server;
 
 /// A process that runs.
 pub(crate) struct Host {
     pub(crate) process: ProcessId,
-    shards: Vec<Box<dyn Stepped>>,
+    /// Its shards, and what else would have a thread.
+    stepped: Vec<Box<dyn Stepped>>,
     program: Program,
 }
 
@@ -21,16 +22,23 @@ enum Program {
 }
 
 impl Host {
-    /// Starts a server.
+    /// Starts a server, which may come to its end meanwhile.
     ///
     /// # Errors
     /// What it says to that.
-    pub(crate) fn serve(machine: MachineId, config: xferd_server::Config) -> Result<Self, Failure> {
+    pub(crate) fn serve(
+        machine: MachineId,
+        config: xferd_server::Config,
+        fuse: Option<(u64, Crash)>,
+    ) -> Result<Self, Failure> {
         let process = sim::start_process(machine);
         heap::watch(process);
+        if let Some((calls, crash)) = fuse {
+            sim::light_fuse(process, calls, crash);
+        }
         let started = sim::run_as(process, || Server::start_stepped(config));
         match started {
-            Ok((server, shards)) => Ok(Self { process, shards, program: Program::Server(server) }),
+            Ok((server, stepped)) => Ok(Self { process, stepped, program: Program::Server(server) }),
             Err(failure) => {
                 sim::end_process(process);
                 Err(failure)
@@ -45,22 +53,22 @@ impl Host {
     pub(crate) fn open(machine: MachineId, address: SocketAddr, io_threads: usize) -> Result<Self, Failure> {
         let process = sim::start_process(machine);
         let config = xferd_client::Config { io_threads, workers: 0, ..Default::default() };
-        let (client, shards) = sim::run_as(process, || Client::open_stepped(address, config))?;
-        Ok(Self { process, shards, program: Program::Client(client) })
+        let (client, stepped) = sim::run_as(process, || Client::open_stepped(address, config))?;
+        Ok(Self { process, stepped, program: Program::Client(client) })
     }
 
-    /// How many shards it has.
-    pub(crate) fn shards(&self) -> usize {
-        self.shards.len()
+    /// How many take turns in it.
+    pub(crate) fn stepped(&self) -> usize {
+        self.stepped.len()
     }
 
-    /// Has one of its shards take a turn.
-    pub(crate) fn step(&mut self, shard: usize) {
+    /// Has one of them take a turn.
+    pub(crate) fn step(&mut self, index: usize) {
         sim::run_as(self.process, || {
-            if let Some(it) = self.shards.get_mut(shard) {
+            if let Some(it) = self.stepped.get_mut(index) {
                 if !it.step().is_ok_and(|goes_on| goes_on) {
                     it.finish();
-                    drop(self.shards.remove(shard));
+                    drop(self.stepped.remove(index));
                 }
             }
         });
@@ -68,7 +76,7 @@ impl Host {
 
     /// How many connections its shards have.
     pub(crate) fn connections(&self) -> usize {
-        self.shards.iter().map(|shard| shard.connections()).sum()
+        self.stepped.iter().map(|stepped| stepped.connections()).sum()
     }
 
     /// Takes what a server tells of what happened, as whoever runs one does.
@@ -85,11 +93,18 @@ impl Host {
         }
     }
 
+    /// Looks at what its keys hold, if it has any.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Keyspace) -> T) -> Option<T> {
+        match &self.program {
+            Program::Server(server) => sim::run_as(self.process, || server.keyspace().map(look)),
+            Program::Client(_) => None,
+        }
+    }
+
     /// Tells it to come to its end, after what it is doing or at once.
     pub(crate) fn stop(&self, patiently: bool) {
         sim::run_as(self.process, || match &self.program {
-            Program::Server(server) if patiently => server.drain(Duration::ZERO),
-            Program::Server(server) => server.stop(),
+            Program::Server(server) => server.wind_down(patiently),
             Program::Client(client) => client.close(),
         });
     }
@@ -104,9 +119,9 @@ impl Host {
 
     /// Drops all it has: nothing of that has an effect if it is dead.
     pub(crate) fn bury(self) {
-        let Self { process, shards, program, .. } = self;
+        let Self { process, stepped, program, .. } = self;
         sim::run_as(process, || {
-            drop(shards);
+            drop(stepped);
             drop(program);
         });
         sim::end_process(process);

@@ -1,11 +1,14 @@
 //! Peers that mean no good: they speak raw bytes, at any pace, and take what they are sent or do not.
 
+mod keys;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use xferd_os::clock;
 use xferd_os::net::Socket;
 use xferd_os::sim::{self, Dice, MILLION, once_in};
+use xferd_server::Protocol;
 use xferd_store::digest_of;
 use xferd_wire::limits::EXTENT_BYTES_MAX;
 use xferd_wire::{
@@ -21,6 +24,9 @@ const ANNOUNCED_BYTES: u64 = 4 << 30;
 
 /// What one of them says after its turn, so that it does not keep the world busy for ever.
 const TALK_BYTES: u64 = 2 << 10;
+
+/// What a greedy one says before it draws breath: whoever only throws away what it says would do so without end.
+const BREATH_BYTES: u64 = 64 << 10;
 
 /// What they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +53,8 @@ const HABITS: [Habit; 6] =
 /// One of them. It is to be [had](Peer::take_turn) by its own process.
 pub(crate) struct Peer {
     socket: Socket,
+    /// What it pretends to speak.
+    protocol: Protocol,
     habit: Habit,
     dice: Dice,
     requests: u32,
@@ -56,6 +64,8 @@ pub(crate) struct Peer {
     turns_after: u64,
     ends_after: u64,
     said: u64,
+    /// What it will have said when it draws breath.
+    breathes_at: u64,
     /// When it goes on.
     pause_until: Instant,
     takes_answers: bool,
@@ -63,25 +73,28 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Connects to a server.
-    pub(crate) fn connect(address: SocketAddr, mut dice: Dice) -> Option<Self> {
+    /// Connects to where a server speaks `protocol`.
+    pub(crate) fn connect(protocol: Protocol, address: SocketAddr, mut dice: Dice) -> Option<Self> {
         let socket = Socket::connect(&address.into()).ok()?;
         // What it takes to fill up what waits for it costs the world more than all the others do.
         let is_greedy = dice.chance(once_in(64));
         let habit = if is_greedy { Habit::Greedy } else { *dice.one_of(&HABITS) };
         let mut words = Vec::new();
         // Most are let in.
-        if dice.chance(MILLION / 8 * 7) {
+        if dice.chance(MILLION / 8 * 7) && protocol == Protocol::Transfer {
             Hello::default().encode(&mut words);
         }
         let is_early = dice.chance(once_in(4));
         let span = 1 << dice.between(4, 12);
         let turns_after = dice.below(if is_early { 100 } else { span });
         let takes_answers = habit != Habit::Greedy && dice.chance(MILLION / 2);
-        sim::note(format_args!("a hostile peer connects: {habit:?}, takes answers: {takes_answers}"));
+        sim::note(format_args!(
+            "a hostile peer connects: {protocol:?}, {habit:?}, takes answers: {takes_answers}"
+        ));
         sim::count("hostile peer");
         Some(Self {
             socket,
+            protocol,
             habit,
             dice,
             requests: 0,
@@ -89,6 +102,7 @@ impl Peer {
             turns_after,
             ends_after: if habit == Habit::Greedy { u64::MAX } else { turns_after + TALK_BYTES },
             said: 0,
+            breathes_at: BREATH_BYTES,
             pause_until: clock::now(),
             takes_answers,
             has_ended: false,
@@ -140,8 +154,11 @@ impl Peer {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return true,
                 Err(_) => return false,
             }
-            if drips {
-                self.pause_until = now + Duration::from_millis(self.dice.between(1, 10_000));
+            let is_out_of_breath = self.said >= self.breathes_at;
+            if drips || is_out_of_breath {
+                self.breathes_at = self.said + BREATH_BYTES;
+                let ms_max = if drips { 10_000 } else { 100 };
+                self.pause_until = now + Duration::from_millis(self.dice.between(1, ms_max));
                 sim::wake_at(self.pause_until);
                 return true;
             }
@@ -191,6 +208,9 @@ impl Peer {
 
     /// Something that others ask for, too.
     fn session(&mut self) -> Vec<u8> {
+        if self.protocol == Protocol::Kv {
+            return keys::session(&mut self.dice);
+        }
         if self.dice.chance(MILLION / 2) {
             return self.put();
         }
@@ -234,6 +254,9 @@ impl Peer {
 
     /// Something that is answered.
     fn demand(&mut self) -> Vec<u8> {
+        if self.protocol == Protocol::Kv {
+            return keys::demand(&mut self.dice);
+        }
         let mut words = Vec::new();
         let request = self.request();
         let digest = DigestAlgorithm::Crc64Nvme;
@@ -261,6 +284,9 @@ impl Peer {
 
     /// Says that more comes than ever will.
     fn announce(&mut self) -> Vec<u8> {
+        if self.protocol == Protocol::Kv {
+            return keys::announce(&mut self.dice);
+        }
         let mut words = Vec::new();
         let request = self.request();
         match self.dice.below(8) {
@@ -311,6 +337,9 @@ impl Peer {
 
     /// Anything.
     fn rave(&mut self) -> Vec<u8> {
+        if self.protocol == Protocol::Kv {
+            return keys::rave(&mut self.dice);
+        }
         let count = self.dice.between(1, 500);
         let mut words = self.bytes(count);
         // Often with a beginning that is worth reading on.

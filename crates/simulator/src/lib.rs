@@ -10,6 +10,7 @@ mod bound;
 mod contents;
 mod host;
 mod hostile;
+mod keys;
 mod model;
 mod plan;
 mod run;

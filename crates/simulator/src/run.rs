@@ -9,14 +9,16 @@ use std::sync::{Arc, Mutex};
 
 use xferd_client::{Job, Receipt};
 use xferd_engine::{EXTENT_BYTES, Failure, lock};
+use xferd_kv::{Fsync, Keyspace};
 use xferd_os::sim::{self, Crash, Defect, Dice, Faults, MILLION, MachineId, Node, ProcessId, once_in};
-use xferd_server::{Config, Listen};
+use xferd_server::{Config, KV_DEFAULT_PORT, KvConfig, Listen, Protocol};
 use xferd_wire::ErrorCode;
 
 use crate::bound::Bound;
 use crate::contents::{Contents, Kept, VersionId};
 use crate::host::Host;
 use crate::hostile::{HOSTILE, Peer};
+use crate::keys::{self, Keys};
 use crate::model::{AttemptId, State, Tree};
 use crate::plan::{Pushed, Unfinished};
 use crate::streams::Stream;
@@ -25,7 +27,7 @@ use crate::watch::{Memory, Sight};
 /// What is played.
 #[derive(Debug, Clone, Default)]
 pub struct Run {
-    /// All follows from it.
+    /// All follows from it. If it is even, there are keys beside the files.
     pub seed: u64,
     /// Cycles of crash and restart.
     pub steps: u64,
@@ -66,17 +68,20 @@ pub struct Outcome {
 pub const PROMISES: [(&str, &[&str]); 7] = [
     (
         "acknowledged is present, whole and equal; a name is absent, old or complete",
-        &["check of a server's tree", "check of a client's tree", "check of what was read"],
+        &["check of a server's tree", "check of a client's tree", "check of what was read", "check of keys"],
     ),
     ("nothing outside is read or changed", &["check of a server's tree"]),
     (
         "memory is bounded, others are served",
         &["check of a server's memory beside hostile peers", "service beside hostile peers"],
     ),
-    ("whatever is asked for comes to an end", &["acknowledgement", "failure with a code"]),
+    (
+        "whatever is asked for comes to an end",
+        &["acknowledgement", "failure with a code", "answer about keys"],
+    ),
     ("a restart leaves nothing behind", &["check that nothing is left behind"]),
     ("what was held is gone on with", &["check that a file is gone on with"]),
-    ("a failure has a code", &["failure with a code"]),
+    ("a failure has a code", &["failure with a code", "refusal about keys"]),
 ];
 
 /// What happens without being anybody's fault.
@@ -84,6 +89,7 @@ const NO_FAULTS: [&str; 2] = ["start of a server", "file left out"];
 
 pub(crate) const PRESENT: &str =
     "1 and 2: what is acknowledged is present, and a name is absent, old or complete";
+const DURABLE_KEYS: &str = "1: what was acknowledged of keys is there, and nothing that nobody has said";
 const AFTER_POWER_LOSS: &str =
     "1 and 2: what was durable is present after a power loss, and nothing is partial";
 const CONFINED: &str = "3: nothing outside the root is read or changed";
@@ -113,8 +119,9 @@ const CLIENTS: usize = 2;
 /// Hostile peers at a time.
 const PEERS_MAX: usize = 12;
 
-/// Simulated time within which everything that was asked for has come to an end: longer than all patience there is.
-const TASKS_END_NS: u64 = 20 * 60 * 1_000_000_000;
+/// Simulated time within which everything that was asked for has come to an end: longer than all patience there is, and than ten
+/// connections take one after the other that are each held back as often, and for as long, as one is here.
+const TASKS_END_NS: u64 = 60 * 60 * 1_000_000_000;
 
 /// Simulated time that a server gets to see what its peers have left.
 const CALM_NS: u64 = 3_000_000_000;
@@ -129,6 +136,8 @@ pub(crate) struct Play {
     server: Option<Host>,
     /// What memory it may have.
     bound: Bound,
+    /// Keys that it serves beside files, if it does.
+    keys: Option<Keys>,
     /// Who hostile peers belong to.
     hostile_machine: MachineId,
     hostile: ProcessId,
@@ -298,6 +307,13 @@ fn tabulate(
     }
 }
 
+impl Run {
+    /// Whether keys are served beside files.
+    pub fn has_keys(&self) -> bool {
+        self.seed % 2 == 0
+    }
+}
+
 impl Play {
     fn new(run: Run) -> Self {
         let mut dice = Dice::new(run.seed);
@@ -312,6 +328,7 @@ impl Play {
         };
         let clients = (0..CLIENTS).map(|_| client_side(sim::add_machine(dice.chance(MILLION / 2)))).collect();
         let hostile_machine = sim::add_machine(true);
+        let keys = run.has_keys().then(Keys::new);
         let mut contents = Contents::default();
         let outside = Sight::of(server_machine, OUTSIDE, &[], &mut contents, &mut Memory::default());
         let outside = outside.files.get(SECRET).copied().expect("it was put there just now");
@@ -322,6 +339,7 @@ impl Play {
             server_machine,
             server: None,
             bound: Bound::default(),
+            keys,
             hostile_machine,
             hostile: sim::start_process(hostile_machine),
             peers: Vec::new(),
@@ -364,6 +382,7 @@ impl Play {
         }
         self.let_in_hostile_peers();
         self.begin_tasks();
+        self.speak_of_keys();
         self.light_fuses();
         let began = sim::now_ns();
         let pause = self.dice.between(10, 20_000) * 1_000_000;
@@ -371,7 +390,7 @@ impl Play {
         let sweeps_after = self.dice.below(200);
         let mut died = None;
         let mut rounds = 0;
-        while !self.tasks.is_empty() {
+        while !self.tasks.is_empty() || self.keys.as_ref().is_some_and(Keys::are_spoken_of) {
             self.round()?;
             rounds += 1;
             self.edits.retain(|(after, machine, source, version)| {
@@ -464,28 +483,60 @@ impl Play {
             return Ok(());
         }
         sim::restore_power(self.server_machine);
-        let config = Config {
-            listen: vec![Listen::transfer(SocketAddr::new(sim::address(self.server_machine), PORT))],
+        let mut config = Config {
+            listen: vec![Listen::transfer(self.server_address())],
             io_threads: self.dice.between(1, 2) as usize,
             durable: self.is_durable,
             insecure: true,
             ..Config::new(ROOT)
         };
-        match Host::serve(self.server_machine, config) {
+        let mut fsync = Fsync::default();
+        if self.keys.is_some() {
+            config.listen.push(Listen::kv(self.keys_address()));
+            fsync = *self.dice.one_of(&Fsync::ALL);
+            config.kv = Some(KvConfig { dir: Some(keys::DIRECTORY.into()), fsync, ..KvConfig::default() });
+        }
+        if self.keys.is_some() && !self.is_calm && self.dice.chance(once_in(6)) {
+            self.start_in_vain(config.clone())?;
+        }
+        let reactors = config.io_threads;
+        match Host::serve(self.server_machine, config, None) {
             Ok(host) => {
                 sim::count("start of a server");
-                self.bound = Bound::of_started(host.shards());
+                self.bound = Bound::of_started(reactors);
                 self.server = Some(host);
-                Ok(())
+                self.check_keys(fsync)
             }
             // A disk that fails at this moment; it is tried again.
-            Err(failure) if failure.code == ErrorCode::Io => Ok(()),
+            Err(failure) if failure.code == ErrorCode::Io => {
+                sim::note(format_args!("no server starts: {failure:?}"));
+                Ok(())
+            }
             Err(failure) => self.broken(CODED, format!("no server: {failure:?}")),
         }
     }
 
+    /// Starts a server that comes to its end before anybody has spoken to it, while it is loading keys, or soon after that.
+    fn start_in_vain(&mut self, config: Config) -> Result<(), Violation> {
+        let crash = *self.dice.one_of(&[Crash::Kill, Crash::PowerLoss]);
+        let most = 1 << self.dice.between(2, 8);
+        if let Ok(host) = Host::serve(self.server_machine, config, Some((self.dice.below(most), crash))) {
+            sim::crash(host.process, crash);
+            host.bury();
+        }
+        if !sim::has_power(self.server_machine) {
+            self.see_what_is_left()?;
+            sim::restore_power(self.server_machine);
+        }
+        Ok(())
+    }
+
     fn machines(&self) -> Vec<MachineId> {
-        std::iter::once(self.server_machine).chain(self.clients.iter().map(|it| it.machine)).collect()
+        let clients = self.clients.iter().map(|it| it.machine);
+        std::iter::once(self.server_machine)
+            .chain(clients)
+            .chain(self.keys.as_ref().map(|it| it.machine))
+            .collect()
     }
 
     /// Has some peers connect that mean no good.
@@ -496,15 +547,69 @@ impl Play {
         if !self.dice.chance(once_in(3)) {
             return;
         }
-        let address = self.server_address();
         for _ in 0..self.dice.between(1, 3).min((PEERS_MAX - self.peers.len()) as u64) {
+            let is_for_keys = self.keys.is_some() && self.dice.chance(MILLION / 2);
+            let (protocol, address) = match is_for_keys {
+                true => (Protocol::Kv, self.keys_address()),
+                false => (Protocol::Transfer, self.server_address()),
+            };
             let dice = Dice::new(self.dice.number());
-            self.peers.extend(sim::run_as(self.hostile, || Peer::connect(address, dice)));
+            self.peers.extend(sim::run_as(self.hostile, || Peer::connect(protocol, address, dice)));
         }
     }
 
     fn server_address(&self) -> SocketAddr {
         SocketAddr::new(sim::address(self.server_machine), PORT)
+    }
+
+    fn keys_address(&self) -> SocketAddr {
+        SocketAddr::new(sim::address(self.server_machine), KV_DEFAULT_PORT)
+    }
+
+    /// Has some speak of the keys, as long as there is somebody to speak to.
+    fn speak_of_keys(&mut self) {
+        let address = self.keys_address();
+        if let Some(keys) = self.keys.as_mut().filter(|_| self.server.is_some()) {
+            if !self.are_disks_sound {
+                keys.doubt_disk();
+            }
+            keys.begin(address, &mut self.dice);
+        }
+    }
+
+    /// What keys are there now that a server was started.
+    fn check_keys(&mut self, fsync: Fsync) -> Result<(), Violation> {
+        let (Some(keys), Some(server)) = (&mut self.keys, &self.server) else { return Ok(()) };
+        match server.look(|keyspace| keys.check(keyspace, fsync)) {
+            Some(Err(message)) => self.broken(DURABLE_KEYS, message),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whoever speaks of keys takes a turn.
+    fn hear_of_keys(&mut self) -> Result<(), Violation> {
+        match self.keys.as_mut().map_or(Ok(0), Keys::take_turns) {
+            Ok(broken) if broken > 0 && self.is_calm => {
+                self.broken(BOUNDED, format!("{broken} who spoke of keys were not heard to the end"))
+            }
+            Ok(_) => {
+                self.end_rewrite();
+                Ok(())
+            }
+            Err(message) => self.broken(DURABLE_KEYS, message),
+        }
+    }
+
+    /// Now and then a server comes to its end while it writes its log anew: few calls, and each another step of that.
+    fn end_rewrite(&mut self) {
+        let is_rewritten = self.keys.as_mut().is_some_and(Keys::take_rewritten);
+        if let Some(server) = self.server.as_ref().filter(|_| is_rewritten && !self.is_calm) {
+            if sim::dice(|dice| dice.chance(MILLION / 4)) {
+                let (calls, crash) =
+                    sim::dice(|dice| (dice.below(50), *dice.one_of(&[Crash::Kill, Crash::PowerLoss])));
+                sim::light_fuse(server.process, calls, crash);
+            }
+        }
     }
 
     /// Chooses what goes wrong, and how often. In half of all cycles nothing does by itself.
@@ -529,9 +634,9 @@ impl Play {
             match dice.below(16) {
                 0 => faults.io_error = *dice.one_of(&[once_in(500), once_in(50)]),
                 1 => faults.no_space = *dice.one_of(&[once_in(100), once_in(10), MILLION]),
-                2 => faults.sync_failure = *dice.one_of(&[once_in(20), once_in(2)]),
-                3 => faults.flipped_byte = once_in(20),
-                4 => {
+                2..=4 => faults.sync_failure = *dice.one_of(&[once_in(20), once_in(2)]),
+                5 => faults.flipped_byte = once_in(20),
+                6 => {
                     faults.io_error = once_in(500);
                     faults.no_space = once_in(200);
                     faults.sync_failure = once_in(20);
@@ -576,18 +681,19 @@ impl Play {
         sim::has_moved();
         sim::forget_alarms();
         self.stream_on();
+        self.hear_of_keys()?;
         self.server.iter().for_each(Host::hear);
         sim::run_as(self.hostile, || self.peers.retain_mut(Peer::take_turn));
         let mut turns: Vec<(usize, usize)> = Vec::new();
-        turns.extend((0..self.server.as_ref().map_or(0, Host::shards)).map(|shard| (CLIENTS, shard)));
+        turns.extend((0..self.server.as_ref().map_or(0, Host::stepped)).map(|stepped| (CLIENTS, stepped)));
         for (index, side) in self.clients.iter().enumerate() {
-            turns.extend((0..side.host.as_ref().map_or(0, Host::shards)).map(|shard| (index, shard)));
+            turns.extend((0..side.host.as_ref().map_or(0, Host::stepped)).map(|stepped| (index, stepped)));
         }
         while !turns.is_empty() {
             let next = sim::dice(|dice| dice.below(turns.len() as u64)) as usize;
-            let (index, shard) = turns.swap_remove(next);
+            let (index, stepped) = turns.swap_remove(next);
             let Some(host) = self.host_mut(index) else { continue };
-            let panicked = catch_unwind(AssertUnwindSafe(|| host.step(shard))).is_err();
+            let panicked = catch_unwind(AssertUnwindSafe(|| host.step(stepped))).is_err();
             self.look_on(panicked)?;
         }
         // Without anything to come, a server that is to be started again is what everybody waits for.
@@ -641,7 +747,8 @@ impl Play {
         }
         self.bury_dead()?;
         if let Some(server) = &self.server {
-            if let Err(message) = self.bound.check(server.connections()) {
+            let keys_bytes = server.look(Keyspace::memory).unwrap_or(0);
+            if let Err(message) = self.bound.check(server.connections(), keys_bytes) {
                 return self.broken(BOUNDED, message);
             }
             if !self.peers.is_empty() {
@@ -757,14 +864,7 @@ impl Play {
     /// Drops what is left of processes that have come to their end.
     fn bury_dead(&mut self) -> Result<(), Violation> {
         if let Some(server) = self.server.take_if(|server| !sim::is_alive(server.process)) {
-            server.bury();
-            self.peers.clear();
-            self.tree.end_forsaken();
-            self.removals.clear();
-            self.seen = 0;
-            if !sim::has_power(self.server_machine) {
-                self.see_what_is_left()?;
-            }
+            self.bury_server(server)?;
         }
         for index in 0..self.clients.len() {
             let side = &mut self.clients[index];
@@ -792,6 +892,18 @@ impl Play {
         Ok(())
     }
 
+    /// It has come to its end, or does so now.
+    fn bury_server(&mut self, server: Host) -> Result<(), Violation> {
+        self.keys.iter_mut().for_each(Keys::end);
+        server.bury();
+        self.peers.clear();
+        self.tree.end_forsaken();
+        self.removals.clear();
+        self.seen = 0;
+        // Not all of them end where they are told to.
+        if sim::has_power(self.server_machine) { Ok(()) } else { self.see_what_is_left() }
+    }
+
     fn look_at_server(&mut self) -> Sight {
         Sight::of(self.server_machine, ROOT, &OTHERS, &mut self.contents, &mut self.memory)
     }
@@ -804,6 +916,7 @@ impl Play {
     /// The server's machine has lost its power.
     fn see_what_is_left(&mut self) -> Result<(), Violation> {
         self.upheavals += 1;
+        self.keys.iter_mut().for_each(Keys::lose_power);
         self.check(true)?;
         let sight = self.look_at_server();
         self.tree.settle(&sight.files);
@@ -867,10 +980,7 @@ impl Play {
             if sim::is_alive(server.process) {
                 self.calm_down()?;
                 if let Some(server) = self.server.take() {
-                    server.bury();
-                    self.peers.clear();
-                    self.tree.end_forsaken();
-                    self.removals.clear();
+                    self.bury_server(server)?;
                 }
             }
             self.look_on(false)?;
@@ -881,6 +991,9 @@ impl Play {
             self.see_what_is_left()?;
         }
         self.start_server()?;
+        if self.server.is_none() && sim::has_power(self.server_machine) {
+            return self.broken(SWEPT, "no server starts, though nothing is wrong".into());
+        }
         self.calm_down()?;
         self.sweep()?;
         let sight = self.look_at_server();

@@ -2,14 +2,14 @@
 
 use std::io;
 
-use xferd_os::{File, FileExt};
+use xferd_os::{File, FileExt, scaled, seeded};
 use xferd_wire::resp::write_integer;
 
 use crate::entry::Entry;
 use crate::rebuild::rebuild;
 
 /// Bytes that are gathered for one write. What is longer is written from where it is.
-pub(crate) const BASE_BUFFER_BYTES: usize = 256 << 10;
+pub(crate) const BASE_BUFFER_BYTES: usize = scaled(256 << 10) as usize;
 
 /// Bytes after which the disk is asked to begin with them: the sync at the end is the shorter for it.
 const WRITEBACK_EVERY_BYTES: u64 = 8 << 20;
@@ -71,6 +71,7 @@ impl Base {
         self.flush();
         match self.failure {
             Some(error) => Err(error),
+            None if seeded!(BaseUnsynced) => Ok(self.len),
             None => self.file.sync_all().map(|()| self.len),
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use xferd_os::{Dir, File, FileExt};
+use xferd_os::{Dir, File, FileExt, seeded};
 
 use super::manifest::{BASE, INCREMENT, MANIFEST_BYTES_MAX, Manifest};
 
@@ -134,12 +134,16 @@ impl Directory {
         Ok(manifest)
     }
 
-    /// Replaces the manifest: after a crash it is the old one or this.
+    /// Replaces the manifest: after a crash it is the old one or this, and what it lists is there.
     pub(crate) fn set_manifest(&self, manifest: &Manifest) -> Result<(), LogError> {
         let set = || {
             let file = self.create(NEW_MANIFEST)?;
             file.write_all_at(manifest.text().as_bytes(), 0)?;
             file.sync_all()?;
+            // Names may come to the disk in any order.
+            if !seeded!(ListedUnnamed) {
+                self.dir.sync()?;
+            }
             self.dir.rename(NEW_MANIFEST, &self.dir, MANIFEST)?;
             self.dir.sync()
         };

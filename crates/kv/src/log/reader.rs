@@ -2,10 +2,10 @@
 
 use std::io;
 
-use xferd_os::File;
+use xferd_os::{File, scaled};
 
 /// Bytes that are read at once.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = scaled(1 << 20) as usize;
 
 /// A file and how far it was read.
 #[derive(Debug)]

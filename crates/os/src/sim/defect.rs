@@ -25,11 +25,23 @@ pub enum Defect {
     AnswersUncounted,
     /// A durable file is synced without its mode and its time.
     AttributesUnsynced,
+    /// What was said about keys is answered before it is recorded.
+    ReplyBeforeCommit,
+    /// The log of keys goes on from a base that is not synced.
+    BaseUnsynced,
+    /// A snapshot of keys has what was changed after it was begun.
+    StripeSavedLate,
+    /// Nobody syncs the log of keys once a second.
+    SecondSlept,
+    /// What was read of the log of keys is taken for synced.
+    TailBelieved,
+    /// The log of keys lists a file whose name may not be on the disk. It was made once (found by seed 200068).
+    ListedUnnamed,
 }
 
 impl Defect {
     /// All there are.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeSync,
         Self::RenameWithoutSync,
         Self::JournalBeforeData,
@@ -40,7 +52,18 @@ impl Defect {
         Self::AnnouncementAllocated,
         Self::AnswersUncounted,
         Self::AttributesUnsynced,
+        Self::ReplyBeforeCommit,
+        Self::BaseUnsynced,
+        Self::StripeSavedLate,
+        Self::SecondSlept,
+        Self::TailBelieved,
+        Self::ListedUnnamed,
     ];
+
+    /// Whether only a world with keys can show it.
+    pub const fn is_about_keys(self) -> bool {
+        self as u8 >= Self::ReplyBeforeCommit as u8
+    }
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
@@ -55,6 +78,12 @@ impl Defect {
             Self::AnnouncementAllocated => "announcement-allocated",
             Self::AnswersUncounted => "answers-uncounted",
             Self::AttributesUnsynced => "attributes-unsynced",
+            Self::ReplyBeforeCommit => "reply-before-commit",
+            Self::BaseUnsynced => "base-unsynced",
+            Self::StripeSavedLate => "stripe-saved-late",
+            Self::SecondSlept => "second-slept",
+            Self::TailBelieved => "tail-believed",
+            Self::ListedUnnamed => "listed-unnamed",
         }
     }
 }

@@ -172,6 +172,9 @@ impl Socket {
     /// `WouldBlock`, or what ended the connection.
     pub fn send(&self, bytes: &[u8], _more: bool) -> io::Result<usize> {
         world(|world| {
+            if !world.process(self.process).is_alive {
+                return Err(error(libc::EIO));
+            }
             let is_there = self.peer_has_power(world);
             let World { network, dice, now_ns, .. } = world;
             let (sending, fault) = network.send(self.conn, self.side, bytes, is_there, *now_ns, dice);

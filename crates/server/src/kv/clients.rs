@@ -9,17 +9,17 @@ use std::time::Instant;
 
 use xferd_engine::{Effects, lock};
 use xferd_kv::commands::COMMANDS;
-use xferd_os::clock;
 use xferd_os::net::Peer;
+use xferd_os::{clock, scaled};
 use xferd_wire::resp::Version;
 
 /// Bytes that others may have for a connection that does not read them. Then it is cut, as by Redis's
 /// `client-output-buffer-limit pubsub 32mb`: what it missed could not be told to it.
-pub const INBOX_BYTES_MAX: usize = 32 << 20;
+pub const INBOX_BYTES_MAX: usize = scaled(32 << 20) as usize;
 
 /// Bytes that others may have for all connections together. When that is used up those are cut that have the most, until there
 /// is room again. So nobody is cut who has no more than his equal share of what remains, however many others do not read.
-pub const INBOXES_BYTES_MAX: usize = 256 << 20;
+pub const INBOXES_BYTES_MAX: usize = scaled(256 << 20) as usize;
 
 /// What remains then: to look at all of them is worth it once in so many bytes.
 const INBOXES_BYTES_KEPT: usize = INBOXES_BYTES_MAX / 4 * 3;

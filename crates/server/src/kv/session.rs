@@ -8,8 +8,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use xferd_engine::{Effects, Event, Reachable, Session};
 use xferd_kv::{EXPECTED_MAX, Persistence};
-use xferd_os::clock;
 use xferd_os::net::Peer;
+use xferd_os::{clock, scaled};
 use xferd_wire::ErrorCode;
 use xferd_wire::resp::{Replies, RequestParser};
 
@@ -20,10 +20,10 @@ use crate::connection::ServerOutcome;
 use crate::log::HappeningKind;
 
 /// Bytes of requests that have not come whole, on all connections of a server. Past it whoever sends more of one is cut.
-pub const PENDING_BYTES_MAX: u64 = 1 << 30;
+pub const PENDING_BYTES_MAX: u64 = scaled(1 << 30);
 
 /// Bytes of replies that wait for a peer before it is asked for no more requests: enough to keep a socket busy.
-pub const REPLIES_BYTES_MAX: usize = 256 << 10;
+pub const REPLIES_BYTES_MAX: usize = scaled(256 << 10) as usize;
 
 /// Room for replies that is made before they are known.
 const REPLIES_BYTES_KEPT: usize = 4 << 10;

@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::atomic::Ordering;
 
 use xferd_kv::{Command, Flags, Persistence, Refused, Watched};
+use xferd_os::scaled;
 use xferd_wire::resp::{Args, ArgsBuf, Replies, Version};
 
 use super::conversation::Conversation;
@@ -11,7 +12,7 @@ use super::conversation::Conversation;
 /// Commands that may wait for EXEC on one connection.
 pub const QUEUED_COMMANDS_MAX: usize = 60_000;
 /// Bytes of them.
-pub const QUEUED_BYTES_MAX: usize = 64 << 20;
+pub const QUEUED_BYTES_MAX: usize = scaled(64 << 20) as usize;
 /// Keys that one connection may watch.
 pub const WATCHED_MAX: usize = 10_000;
 
