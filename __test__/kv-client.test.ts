@@ -235,6 +235,10 @@ test('the server tells of itself', async (t) => {
   t.regex(await kv.info('server'), /redis_version/)
   t.is(await kv.commandCount(), (await kv.commandList()).length)
   t.is((await kv.commandDocs('get')).get('get')?.get('group'), 'string')
+  const docs = (await kv.commandDocs('set')).get('set')
+  const [key, , condition] = (docs?.get('arguments') ?? []) as Map<string, unknown>[]
+  t.deepEqual(Object.fromEntries(key ?? []), { name: 'key', type: 'string' })
+  t.like(Object.fromEntries(condition ?? []), { type: 'oneof', flags: new Set(['optional']) })
   t.is((await kv.commandInfo('get', 'nothing'))[0]?.[0], 'get')
   t.is((await kv.commandInfo('get', 'nothing'))[1], null)
   t.is(await kv.configSet({ 'slowlog-log-slower-than': 0 }), 'OK')
@@ -725,4 +729,22 @@ test('connectKv goes where files are served, too', async (t) => {
   const files = await serve({ root: folder(t), listen: ['xfer://127.0.0.1:0'] })
   t.teardown(() => files.close({ graceMs: 0 }))
   await t.throwsAsync(connectKv(files.addresses[0]), { code: 'UNSUPPORTED' })
+})
+
+test('a server that is started anew is come back to', async (t) => {
+  const first = await serve({ listen: ['kv://127.0.0.1:0'] })
+  const [address] = first.addresses
+  await using kv = await connectKv(address)
+  const news = kv.subscribe('news')
+  await news.ready
+  const heard = (async () => {
+    for await (const { message } of news) return message
+    return undefined
+  })()
+  await first.close({ graceMs: 0 })
+  const second = await serve({ listen: [address] })
+  t.teardown(() => second.close({ graceMs: 0 }))
+  await until(async () => (await kv.publish('news', 'back').catch(() => 0)) === 1)
+  t.is(await heard, 'back')
+  t.is(news.reconnections, 1)
 })
