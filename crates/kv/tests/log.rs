@@ -218,6 +218,18 @@ fn files_without_their_manifest_are_not_overwritten() {
     assert_eq!(error.code(), "LOG_MANIFEST", "{error}");
 }
 
+/// Found by seed 400198.
+#[test]
+fn a_first_start_that_was_cut_off_keeps_no_other_from_starting() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("appendonly.aof.1.incr.aof"), "").unwrap();
+    fs::write(place.path().join("temp-appendonly.aof.manifest"), "file appendonly").unwrap();
+    let (persistence, report) = Persistence::open(place.path(), &Options::default()).unwrap();
+    assert_eq!(report.requests, 0);
+    drop(persistence);
+    assert!(!place.path().join("temp-appendonly.aof.manifest").exists());
+}
+
 #[test]
 fn a_manifest_leads_to_nothing_outside() {
     let place = place();

@@ -62,6 +62,11 @@ fn seed_200068_the_log_of_keys_lists_no_file_that_a_power_loss_can_take() {
     play(200_068, 50);
 }
 
+#[test]
+fn seed_400198_a_first_start_that_was_cut_off_keeps_no_other_from_starting() {
+    play(400_198, 50);
+}
+
 /// The model's mistake, not the product's.
 #[test]
 fn seed_100098_what_has_expired_unseen_may_be_there_after_the_clock_is_set_back() {

@@ -123,9 +123,9 @@ impl Directory {
     pub(crate) fn manifest(&self) -> Result<Option<Manifest>, LogError> {
         let manifest = read_manifest(&self.dir, MANIFEST, &self.shown(MANIFEST))?;
         if manifest.is_none() {
-            // Whoever lost the manifest does not want to lose the rest.
+            // Whoever lost the manifest does not want to lose the rest, but for what was never finished.
             for name in self.own_names()? {
-                if self.dir.attributes(&name).map_err(self.io(&name))?.size > 0 {
+                if is_finished(&name) && self.dir.attributes(&name).map_err(self.io(&name))?.size > 0 {
                     let what = format!("is not there, but {name} is");
                     return Err(LogError::Manifest(self.shown(MANIFEST), what));
                 }
@@ -235,10 +235,15 @@ fn name(number: u64, kind: char) -> String {
     format!("{PREFIX}.{number}.{kind}.aof")
 }
 
+/// Whether a file of a log, by its name, is one that a manifest may list.
+fn is_finished(name: &str) -> bool {
+    name != NEW_MANIFEST && name != NEW_BASE
+}
+
 /// Whether a file of that name is one of a log, but for its manifest.
 fn is_own(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('.')) else {
-        return name == NEW_MANIFEST || name == NEW_BASE;
+        return !is_finished(name);
     };
     let Some((number, kind)) = rest.split_once('.') else { return false };
     number.parse::<u64>().is_ok() && matches!(kind, "base.aof" | "base.rdb" | "incr.aof")
