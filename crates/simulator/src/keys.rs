@@ -89,7 +89,7 @@ impl Keys {
 
     /// Whether somebody has just had the log be written anew.
     pub(crate) fn take_rewritten(&mut self) -> bool {
-        self.ledgers.iter_mut().fold(false, |is_rewritten, ledger| ledger.take_rewritten() || is_rewritten)
+        self.ledgers.iter_mut().map(Ledger::take_rewritten).filter(|is_rewritten| *is_rewritten).count() > 0
     }
 
     /// The disk that they are on may fail.
