@@ -89,7 +89,8 @@ impl Keys {
 
     /// Whether somebody has just had the log be written anew.
     pub(crate) fn take_rewritten(&mut self) -> bool {
-        self.ledgers.iter_mut().fold(false, |is_rewritten, ledger| ledger.take_rewritten() || is_rewritten)
+        // All are asked.
+        self.ledgers.iter_mut().filter_map(|ledger| ledger.take_rewritten().then_some(())).count() > 0
     }
 
     /// The disk that they are on may fail.
