@@ -307,6 +307,30 @@ fn whoever_monitors_is_told_of_every_command() {
 }
 
 #[test]
+fn nothing_that_was_told_before_a_reset_comes_behind_it() {
+    let store = Store::new();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (mut teller, is_over) = (store.client(), &is_over);
+        scope.spawn(move || {
+            for _ in 0..50_000 {
+                teller.ask(&["PUBLISH", "c", "m"]);
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let mut client = store.client();
+        for _ in 0..300 {
+            client.say(&[request(&["MONITOR"]), request(&["SUBSCRIBE", "c"]), request(&["RESET"])].concat());
+            while client.next() != "+RESET" {}
+            assert_eq!(client.ask(&["ECHO", "mine"]), "$mine");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn without_the_password_nothing_is_done() {
     let store = Store::with(|config| config.kv.get_or_insert_default().password = Some("open sesame".into()));
     let mut client = store.client();

@@ -148,16 +148,29 @@ impl Clients {
             self.all()
                 .iter()
                 .filter(|client| client.is_monitor.load(Ordering::Relaxed))
-                .for_each(|client| self.tell(client, &line));
+                // It may have ceased to want that in between.
+                .for_each(|client| {
+                    self.tell_if(client, &line, |client| client.is_monitor.load(Ordering::Relaxed))
+                });
         }
     }
 
     /// Puts a message into the inbox of a client. One that has too much there is cut.
     pub(crate) fn tell(&self, client: &Client, message: &[u8]) {
+        self.tell_if(client, message, |_| true);
+    }
+
+    fn tell_if(&self, client: &Client, message: &[u8], wants: impl FnOnce(&Client) -> bool) {
         if !self.make_room(message.len()) {
             return client.cut();
         }
-        client.put(message);
+        client.put(message, wants);
+    }
+
+    /// Tells it nothing more, not even what waits to be told.
+    pub(crate) fn hush(&self, client: &Client) {
+        self.set_monitor(client, false);
+        drop(client.take_all());
     }
 
     /// Counts `bytes` more, if need be once others have been cut.
@@ -245,11 +258,11 @@ impl Client {
     }
 
     /// Puts a message, which is counted already, into its inbox.
-    fn put(&self, message: &[u8]) {
+    fn put(&self, message: &[u8], wants: impl FnOnce(&Self) -> bool) {
         let is_new = {
             let mut inbox = lock(&self.inbox);
             let is_too_much = inbox.bytes.len() + message.len() > INBOX_BYTES_MAX;
-            if inbox.end.is_some() || is_too_much {
+            if inbox.end.is_some() || is_too_much || !wants(self) {
                 inbox.waiting.fetch_sub(message.len(), Ordering::Relaxed);
                 drop(inbox);
                 return if is_too_much {

@@ -286,7 +286,7 @@ impl Conversation {
         let _ = self.discard();
         self.unwatch();
         self.unsubscribe_all();
-        self.kv.clients.set_monitor(&self.client, false);
+        self.kv.clients.hush(&self.client);
         self.client.queued.store(u16::MAX, Ordering::Relaxed);
         self.client.set_name(None);
         self.database = 0;
