@@ -22,6 +22,7 @@ mod sources;
 mod stripe;
 mod survey;
 mod task;
+mod unreachable;
 mod write;
 
 pub use ask::{Answer, LISTED_ENTRIES_MAX, Withdrawal};

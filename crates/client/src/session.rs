@@ -1,6 +1,5 @@
 //! The client's end of a connection: says hello, then runs one task after the other.
 
-use std::io;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use xferd_wire::{
 use crate::dispatcher::Counted;
 use crate::kv::{Lane, Order};
 use crate::task::{Channel, ClientOutcome, Course, Task, TaskEvent, next_number, unexpected};
+use crate::unreachable::unreachable;
 
 /// How long an idle connection is kept.
 const IDLE_PATIENCE: Duration = Duration::from_secs(3600);
@@ -459,18 +459,7 @@ impl ClientSession {
                 ErrorCode::ConnectionLost,
                 format!("the server at {address} closed the connection; try again"),
             ),
-            End::Broken(error) if error.kind() == io::ErrorKind::ConnectionRefused => Failure::new(
-                ErrorCode::ConnectionRefused,
-                format!("cannot reach {address}: connection refused. Is `xferd serve` running there?"),
-            ),
-            // A socket's file: a server takes its own with it.
-            End::Broken(error) if error.kind() == io::ErrorKind::NotFound => Failure::new(
-                ErrorCode::ConnectionRefused,
-                format!("cannot reach {address}: there is no such socket. Is `xferd serve` running there?"),
-            ),
-            End::Broken(error) if was == Phase::Hello => {
-                Failure::io(&format!("cannot reach {address}"), &error)
-            }
+            End::Broken(error) if was == Phase::Hello => unreachable(&address, "xferd serve", &error),
             End::Broken(error) => {
                 Failure::new(ErrorCode::ConnectionLost, format!("connection to {address} lost: {error}"))
             }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use super::client::CLOSED;
 use super::dialer::Dialer;
 use super::framing::Framing;
 use super::lease::LINE_CLOSED;
+use crate::unreachable::{SERVE_KEYS, unreachable};
 
 /// How long a server may take to connect and let us in, at most.
 const GREETING_PATIENCE: Duration = Duration::from_secs(10);
@@ -332,21 +332,11 @@ impl KvSession {
     fn on_closed(&mut self, end: End) {
         let was_open = self.phase == Phase::Open;
         let url = self.dialer.url();
-        let remedy = "Is `xferd serve --listen kv://…` running there?";
         let failure = match end {
             End::Stopped => Failure::new(ErrorCode::Aborted, CLOSED),
             End::Closed => self.lost("the server closed it"),
             End::Broken(error) if was_open => self.lost(&error.to_string()),
-            End::Broken(error) if error.kind() == io::ErrorKind::ConnectionRefused => Failure::new(
-                ErrorCode::ConnectionRefused,
-                format!("cannot reach {url}: connection refused. {remedy}"),
-            ),
-            // A socket's file: a server takes its own with it.
-            End::Broken(error) if error.kind() == io::ErrorKind::NotFound => Failure::new(
-                ErrorCode::ConnectionRefused,
-                format!("cannot reach {url}: there is no such socket. {remedy}"),
-            ),
-            End::Broken(error) => Failure::io(&format!("cannot reach {url}"), &error),
+            End::Broken(error) => unreachable(&url, SERVE_KEYS, &error),
         };
         self.fail(&failure);
     }

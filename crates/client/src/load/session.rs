@@ -14,6 +14,7 @@ use super::replies::{Replies, Said};
 use super::requests::{Expected, Ready};
 use super::run::{Run, Stage};
 use super::{BATCH_BYTES_MAX, Until};
+use crate::unreachable::{SERVE_KEYS, unreachable};
 
 /// Keys that a connection fills, or removes, at a time.
 const KEYS_AT_ONCE: usize = 64;
@@ -276,6 +277,9 @@ impl Session for LoadSession {
             Event::Closed(end) => {
                 let address = self.run.load.address.to_string();
                 self.run.fail(match end {
+                    End::Broken(error) if !self.is_connected => {
+                        unreachable(&self.run.load.address.url("kv"), SERVE_KEYS, &error)
+                    }
                     End::Broken(error) => Failure::io(&address, &error),
                     End::Closed | End::Stopped => {
                         let message = format!("{address}: the server has closed a connection");
