@@ -167,7 +167,7 @@ export class KvClient<B extends string | Buffer = string> extends CommandsOf<B> 
     }
   }
 
-  /** Ends what was not replied to, with `ABORTED`, and disconnects. */
+  /** Ends what was not replied to, with `ABORTED`, and disconnects, whichever view of the client is asked. */
   async close(): Promise<void> {
     this.#pipeline.flush()
     await this.#transport.close()
