@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import test, { type ExecutionContext } from 'ava'
 import { Redis } from 'ioredis'
+import { serve } from 'xferd'
 import { folder, startXferd, until, xferd } from './fixture.js'
 
 const KEYS = 50
@@ -69,6 +70,17 @@ test('a byte that is another one than was written is found, named, and nothing i
   writeFileSync(file, log)
   const { redis } = await start(t, directory)
   t.is(await redis.dbsize(), KEYS)
+})
+
+test('a server in the same process takes over what another one has closed', async (t) => {
+  const kv = { dir: folder(t), fsync: 'always' as const }
+  const first = await serve({ listen: ['kv://127.0.0.1:0'], kv })
+  await first.kv.set('key', 'kept')
+  await t.throwsAsync(serve({ listen: ['kv://127.0.0.1:0'], kv }), { code: 'BUSY' })
+  await first.close()
+  await t.throwsAsync(first.kv.set('key', 'too late'))
+  await using second = await serve({ listen: ['kv://127.0.0.1:0'], kv })
+  t.is(await second.kv.get('key'), 'kept')
 })
 
 /** A folder that a server has recorded so many keys in, a batch each, before it was killed. */

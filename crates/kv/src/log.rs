@@ -215,13 +215,18 @@ impl Log {
     pub(crate) fn close(&self) -> io::Result<()> {
         self.sync()?;
         let mut out = lock(&self.out);
-        if out.len == 0 || self.failure().is_some() {
+        if self.failure().is_some() {
             return Ok(());
         }
-        let mut note = batch::begun(Vec::new());
-        let from = batch::finish(&mut note, None, out.synced_len);
-        self.append(&mut out, note.get(from..).unwrap_or_default())?;
-        out.file.sync_data().map_err(|error| self.fail(&error))
+        if out.len > 0 {
+            let mut note = batch::begun(Vec::new());
+            let from = batch::finish(&mut note, None, out.synced_len);
+            self.append(&mut out, note.get(from..).unwrap_or_default())?;
+            out.file.sync_data().map_err(|error| self.fail(&error))?;
+        }
+        self.failure.get_or_init(|| "the store is closed".into());
+        self.has_failed.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Writes what is in memory.

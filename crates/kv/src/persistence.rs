@@ -255,11 +255,13 @@ impl Persistence {
         }
     }
 
-    /// Brings everything to the disk. A snapshot that is under way is given up.
+    /// Brings everything to the disk and leaves the directory to others. Nothing can be changed any more. A snapshot that is under way
+    /// is given up.
     ///
     /// # Errors
     /// That of the write or sync that failed.
     pub fn close(&self) -> std::io::Result<()> {
+        let Some(_lock) = self.directory.take_lock() else { return Ok(()) };
         let mut work = lock(&self.work);
         if work.walk.take().is_some() {
             self.keyspace.end_snapshot();

@@ -511,3 +511,16 @@ fn an_import_that_fails_leaves_nothing() {
     let (persistence, _) = open(&to);
     assert_eq!(contents(persistence.keyspace()), []);
 }
+
+#[test]
+fn a_store_that_was_closed_leaves_its_directory_to_others_and_changes_nothing_more() {
+    let place = place();
+    let (closed, _) = open(place.path());
+    let client_of_closed = client(&closed);
+    client_of_closed.say("SET key before");
+    closed.close().unwrap();
+    let (opened, _) = open(place.path());
+    assert!(client_of_closed.say("SET key after").starts_with("-MISCONF"));
+    closed.close().unwrap();
+    assert_eq!(client(&opened).say("GET key"), "$6|before");
+}

@@ -302,8 +302,9 @@ fn whoever_monitors_is_told_of_every_command() {
     let told = monitor.next();
     assert!(told.contains("[0 127.0.0.1:") && told.contains("\"SET\" "), "{told}");
     assert!(told.contains("k\\\\r\\\\n+OK"), "{told}");
-    client.send(&["GET", "k"]);
-    assert!(monitor.next().ends_with("\"GET\" \"k\""));
+    client.send(&["GET", "it's\x07"]);
+    let told = monitor.next();
+    assert!(told.ends_with("\"GET\" \"it's\\\\a\""), "{told}");
 }
 
 #[test]

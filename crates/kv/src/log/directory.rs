@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use xferd_os::{Dir, File, FileExt, seeded};
 
+use super::lock;
 use super::manifest::{BASE, INCREMENT, MANIFEST_BYTES_MAX, Manifest};
 
 /// What names of files begin with: Redis's default of `appendfilename`.
@@ -81,8 +83,8 @@ impl LogError {
 pub(crate) struct Directory {
     dir: Dir,
     path: PathBuf,
-    /// Locked for as long as it is open.
-    _lock: File,
+    /// Locked for as long as it is there.
+    lock: Mutex<Option<File>>,
 }
 
 impl Directory {
@@ -91,18 +93,23 @@ impl Directory {
         let io = |source| LogError::Io { file: path.display().to_string(), source };
         make(path).map_err(io)?;
         let dir = Dir::open(path).map_err(io)?;
-        let lock = match dir.open_file_for_writing(LOCK) {
+        let file = match dir.open_file_for_writing(LOCK) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match dir.create_file(LOCK, MODE) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => dir.open_file_for_writing(LOCK),
                 created => created,
             },
             opened => opened,
         };
-        let lock = lock.map_err(io)?;
-        if !xferd_os::file::try_lock_exclusive(&lock).map_err(io)? {
+        let file = file.map_err(io)?;
+        if !xferd_os::file::try_lock_exclusive(&file).map_err(io)? {
             return Err(LogError::InUse(path.display().to_string()));
         }
-        Ok(Self { dir, path: path.to_owned(), _lock: lock })
+        Ok(Self { dir, path: path.to_owned(), lock: Mutex::new(Some(file)) })
+    }
+
+    /// What keeps others out until it is dropped; `None` if it was taken before.
+    pub(crate) fn take_lock(&self) -> Option<File> {
+        lock(&self.lock).take()
     }
 
     pub(crate) fn dir(&self) -> &Dir {

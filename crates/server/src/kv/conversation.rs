@@ -198,7 +198,7 @@ impl Conversation {
         .into_bytes();
         for arg in args.iter() {
             line.extend_from_slice(b" \"");
-            line.extend(arg.iter().flat_map(|byte| byte.escape_ascii()));
+            arg.iter().for_each(|byte| escape(*byte, &mut line));
             line.push(b'"');
         }
         line.extend_from_slice(b"\r\n");
@@ -232,6 +232,16 @@ impl Conversation {
 fn is_for_listeners(name: &str) -> bool {
     ["subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ping", "quit", "exit", "reset"]
         .contains(&name)
+}
+
+/// Writes a byte as MONITOR of Redis does.
+fn escape(byte: u8, line: &mut Vec<u8>) {
+    match byte {
+        b'\'' => line.push(byte),
+        7 => line.extend_from_slice(b"\\a"),
+        8 => line.extend_from_slice(b"\\b"),
+        _ => line.extend(byte.escape_ascii()),
+    }
 }
 
 /// As Redis refuses to write.
