@@ -56,7 +56,7 @@ test('import and require give the same classes', async (t) => {
   `)
   t.is(
     stdout,
-    'Address,CEILING_WAYS,Client,DEFAULT_PORT,KV_DEFAULT_PORT,KvClient,KvFeed,Server,Transfer,XferdError,connect,connectKv,importKeys,measureCeiling,serve true\n',
+    'Address,CEILING_WAYS,Client,DEFAULT_PORT,KV_DEFAULT_PORT,KvClient,KvFeed,Server,Transfer,XferdError,connect,connectKv,importKeys,measureCeiling,measureKv,serve true\n',
   )
 })
 
