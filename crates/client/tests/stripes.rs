@@ -299,7 +299,8 @@ fn a_later_push_sends_only_what_an_earlier_one_did_not() {
             "{resumed} of {carried}"
         );
         assert!(resumed < carried);
-        assert!(rig.relay.carried() < LARGE as u64 - resumed + FRAMES_BYTES);
+        let carried = rig.relay.carried();
+        assert!(carried < LARGE as u64 - resumed + FRAMES_BYTES, "{carried} beside {resumed}");
     }
 }
 
