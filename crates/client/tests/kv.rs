@@ -7,7 +7,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -718,9 +718,7 @@ fn files_and_keys_share_a_connection() {
     let store = Store::new();
     let client = store.beside_files(|_| {});
     let files = client.files.as_ref().expect("it moves files");
-    let local = tempfile::tempdir().unwrap();
-    let source = local.path().join("source");
-    std::fs::write(&source, vec![7; 40 << 20]).unwrap();
+    let (_local, source) = large_file();
     for (round, keys_first) in [true, false].into_iter().enumerate() {
         let called = |count: usize| -> Vec<Called> {
             (0..count).map(|_| client.batch(&[&["INCR", "n"], &["ECHO", "word"]])).collect()
@@ -742,6 +740,14 @@ fn files_and_keys_share_a_connection() {
     let line = leased(&client);
     assert_eq!(line.ask(&["WATCH", "n"]), "+OK ");
     assert_eq!(store.server.as_ref().expect("it runs").stats().connections, 2);
+}
+
+/// A file that takes a while to be pushed, and the directory that it is in.
+fn large_file() -> (TempDir, PathBuf) {
+    let local = tempfile::tempdir().unwrap();
+    let source = local.path().join("source");
+    std::fs::write(&source, vec![7; 40 << 20]).unwrap();
+    (local, source)
 }
 
 fn push_of(source: &Path, target: &str) -> PushSpec {
@@ -769,9 +775,7 @@ fn a_push_that_is_aborted_takes_the_connection_with_it_and_keys_go_on_with_anoth
     let store = Store::new();
     let client = store.beside_files(|_| {});
     let files = client.files.as_ref().expect("it moves files");
-    let local = tempfile::tempdir().unwrap();
-    let source = local.path().join("source");
-    std::fs::write(&source, vec![7; 40 << 20]).unwrap();
+    let (_local, source) = large_file();
     assert_eq!(client.ask(&["PING"]), "+PONG ");
     for _ in 0..5 {
         let (sender, ended) = mpsc::channel();

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use napi::Env;
@@ -13,6 +12,7 @@ use xferd_wire::{ErrorCode, Frame, List, MakeDir, Remove, Rename};
 
 use crate::address;
 use crate::calls::{Calls, Outcome, Reply, Wake, attempt};
+use crate::closing::Closing;
 use crate::kv_client::{self, OpenedKvClient};
 use crate::options::{RawClientOptions, RawKvClientOptions, RawTransferOptions, RawWriteOptions, remote};
 use crate::raw::{RawBackend, RawCompletion, RawError, RawProgress};
@@ -36,7 +36,7 @@ pub fn open_client(env: Env, address: String, options: RawClientOptions, wake: W
                 client: Some(client),
                 calls: Calls::new(wake, false, &env),
                 live: HashMap::new(),
-                closing: None,
+                closing: Closing::default(),
             };
             OpenedClient { client: Some(client), backend: Some(backend), error: None }
         }
@@ -51,7 +51,7 @@ pub struct NativeClient {
     client: Option<Client>,
     calls: Calls,
     live: HashMap<i64, Live>,
-    closing: Option<JoinHandle<()>>,
+    closing: Closing,
 }
 
 /// What a call that is not over can be asked for.
@@ -243,18 +243,7 @@ impl NativeClient {
     pub fn close(&mut self, env: Env) -> i64 {
         let reply = self.calls.begin(&env);
         let id = reply.id();
-        let (client, earlier, on_closed) = (self.client.take(), self.closing.take(), reply.clone());
-        let closing = move || {
-            drop(client);
-            // Closed twice: both are answered when it is.
-            let _ = earlier.map(JoinHandle::join);
-            on_closed.send(Ok(Outcome::Done));
-        };
-        match thread::Builder::new().name("xferd-close".into()).spawn(closing) {
-            Ok(thread) => self.closing = Some(thread),
-            // The client was closed by being dropped with the closure.
-            Err(_) => reply.send(Ok(Outcome::Done)),
-        }
+        self.closing.begin(self.client.take(), reply);
         id
     }
 
@@ -296,9 +285,9 @@ impl NativeClient {
 
 impl Drop for NativeClient {
     fn drop(&mut self) {
-        // Our threads end before the queue does; a panic in one has told so already.
+        // Our threads end before the queue does.
         self.client = None;
-        let _ = self.closing.take().map(JoinHandle::join);
+        self.closing.finish();
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use napi::Env;
 use napi_derive::napi;
@@ -13,6 +12,7 @@ use xferd_wire::ErrorCode;
 
 use crate::address;
 use crate::calls::{Calls, Outcome, Reply, Wake, attempt};
+use crate::closing::Closing;
 use crate::kv_inside::{Inside, InsideLine};
 use crate::options::RawKvClientOptions;
 use crate::raw::{RawBackend, RawCompletion, RawError};
@@ -94,7 +94,7 @@ pub struct NativeKvClient {
     live: HashMap<i64, Live>,
     /// Connections that are leased, by the calls that have leased them.
     lines: HashMap<i64, Line>,
-    closing: Option<JoinHandle<()>>,
+    closing: Closing,
 }
 
 #[napi]
@@ -207,18 +207,7 @@ impl NativeKvClient {
         let reply = self.calls.begin(&env);
         let id = reply.id();
         self.lines.clear();
-        let (keys, earlier, on_closed) = (self.keys.take(), self.closing.take(), reply.clone());
-        let closing = move || {
-            drop(keys);
-            // Closed twice: both are answered when it is.
-            let _ = earlier.map(JoinHandle::join);
-            on_closed.send(Ok(Outcome::Done));
-        };
-        match thread::Builder::new().name("xferd-close".into()).spawn(closing) {
-            Ok(thread) => self.closing = Some(thread),
-            // The client was closed by being dropped with the closure.
-            Err(_) => reply.send(Ok(Outcome::Done)),
-        }
+        self.closing.begin(self.keys.take(), reply);
         id
     }
 
@@ -244,16 +233,22 @@ impl NativeKvClient {
 
 impl NativeKvClient {
     fn new(keys: Keys, calls: Calls) -> Self {
-        Self { keys: Some(keys), calls, live: HashMap::new(), lines: HashMap::new(), closing: None }
+        Self {
+            keys: Some(keys),
+            calls,
+            live: HashMap::new(),
+            lines: HashMap::new(),
+            closing: Closing::default(),
+        }
     }
 }
 
 impl Drop for NativeKvClient {
     fn drop(&mut self) {
-        // Our thread ends before the queue does; a panic in it has told so already.
+        // Our thread ends before the queue does.
         self.lines.clear();
         self.keys = None;
-        let _ = self.closing.take().map(JoinHandle::join);
+        self.closing.finish();
     }
 }
 

@@ -9,6 +9,7 @@ mod address;
 mod calls;
 pub mod ceiling;
 pub mod client;
+mod closing;
 pub mod import;
 pub mod kv_client;
 mod kv_inside;

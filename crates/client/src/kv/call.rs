@@ -9,7 +9,7 @@ use std::time::Instant;
 use xferd_engine::{Failure, lock};
 use xferd_wire::ErrorCode;
 
-use super::quota::Admission;
+use super::quota::{Admission, Quota};
 
 /// A call that was not answered whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,10 +83,26 @@ impl Call {
         call
     }
 
-    /// Counts it among those that are under way.
-    pub(crate) fn admitted(mut self, admission: Admission) -> Self {
-        self.admission = Some(admission);
-        self
+    /// The same, counted among those that are under way. If there is no room for it, it fails and is none.
+    pub(crate) fn within(
+        quota: &Quota,
+        requests: Vec<u8>,
+        count: usize,
+        deadline: Instant,
+        on_end: impl FnOnce(Result<Vec<u8>, KvCut>) + Send + 'static,
+    ) -> (Option<Self>, KvCall) {
+        let admission = quota.admit(requests.len());
+        let (mut call, handle) = Self::new(requests, count, deadline, on_end);
+        match admission {
+            Ok(admission) => {
+                call.admission = Some(admission);
+                (Some(call), handle)
+            }
+            Err(failure) => {
+                call.cut(&failure);
+                (None, handle)
+            }
+        }
     }
 
     /// How much it keeps a connection busy.

@@ -131,11 +131,10 @@ impl KvClient {
         count: usize,
         on_end: impl FnOnce(Result<Vec<u8>, KvCut>) + Send + 'static,
     ) -> KvCall {
-        let admission = self.quota.admit(requests.len());
-        let (call, handle) = Call::new(requests, count, clock::now() + self.dialer.patience, on_end);
-        match admission {
-            Ok(admission) => self.pool.call(call.admitted(admission)),
-            Err(failure) => call.cut(&failure),
+        let deadline = clock::now() + self.dialer.patience;
+        let (call, handle) = Call::within(&self.quota, requests, count, deadline, on_end);
+        if let Some(call) = call {
+            self.pool.call(call);
         }
         handle
     }

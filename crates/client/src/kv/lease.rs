@@ -39,14 +39,10 @@ impl KvLine {
         count: usize,
         on_end: impl FnOnce(Result<Vec<u8>, KvCut>) + Send + 'static,
     ) -> KvCall {
-        let admission = self.quota.admit(requests.len());
-        let (call, handle) = Call::new(requests, count, clock::now() + self.patience, on_end);
-        match admission {
-            Err(failure) => call.cut(&failure),
-            Ok(admission) => match self.lease.line.push(call.admitted(admission)) {
-                Pushed::Waits | Pushed::Dials => {}
-                Pushed::Refused(call) => call.cut(&self.lease.why_over()),
-            },
+        let deadline = clock::now() + self.patience;
+        let (call, handle) = Call::within(&self.quota, requests, count, deadline, on_end);
+        if let Some(Pushed::Refused(call)) = call.map(|call| self.lease.line.push(call)) {
+            call.cut(&self.lease.why_over());
         }
         handle
     }
