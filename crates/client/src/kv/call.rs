@@ -42,8 +42,12 @@ struct Duty {
 
 impl Duty {
     fn end(&self, result: Result<Vec<u8>, KvCut>) {
-        self.is_over.store(true, Ordering::Relaxed);
-        let on_end = lock(&self.on_end).take();
+        let on_end = {
+            let mut on_end = lock(&self.on_end);
+            // Whoever sees that it is over, and spares itself the replies, must come too late to tell of them.
+            self.is_over.store(true, Ordering::Relaxed);
+            on_end.take()
+        };
         if let Some(on_end) = on_end {
             on_end(result);
         }
@@ -172,4 +176,36 @@ impl Drop for Call {
 
 fn nothing(failure: Failure) -> KvCut {
     KvCut { replies: Vec::new(), failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_call_that_is_being_taken_back_keeps_its_replies_until_it_has_ended() {
+        let (told, end) = std::sync::mpsc::channel();
+        let on_end = move |result| told.send(result).unwrap_or_default();
+        let (mut call, handle) = Call::new(Vec::new(), 1, xferd_os::clock::now(), on_end);
+        thread::scope(|scope| {
+            let not_yet = lock(&handle.0.on_end);
+            scope.spawn(|| handle.withdraw());
+            thread::sleep(Duration::from_millis(20));
+            assert!(call.take(Cow::Borrowed(b"+OK\r\n"), 100));
+            drop(not_yet);
+            call.finish();
+        });
+        let end = end.recv();
+        assert!(
+            match &end {
+                Ok(Ok(replies)) => replies == b"+OK\r\n",
+                Ok(Err(cut)) => cut.failure.code == ErrorCode::Aborted,
+                Err(_) => false,
+            },
+            "{end:?}"
+        );
+    }
 }
