@@ -181,6 +181,10 @@ impl<S: Session> Conn<S> {
         self.phase = Phase::Closed;
     }
 
+    pub(crate) fn session(&self) -> &S {
+        &self.session
+    }
+
     /// Whether nothing of it is left with the driver or the workers.
     pub(crate) fn is_gone(&self) -> bool {
         self.phase == Phase::Closed && !self.working && self.works.is_empty() && self.writes == 0

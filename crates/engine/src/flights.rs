@@ -72,6 +72,12 @@ impl<O: Send + 'static, D: Driver<Batch<O>>> Flights<O, D> {
         self.driver.cancel(token);
     }
 
+    /// Whose operation it is.
+    pub(crate) fn owner(&self, token: Token) -> Option<ConnKey> {
+        let flight = self.slots.get(token.slot as usize)?;
+        (flight.generation == token.generation).then_some(flight.conn)
+    }
+
     /// An operation has ended: whose it was and what for.
     pub(crate) fn land(&mut self, token: Token) -> Option<(ConnKey, Kind)> {
         let slot = token.slot as usize;

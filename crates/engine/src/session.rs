@@ -26,6 +26,14 @@ pub trait Session: Send + 'static {
     /// What a session can be given to do while it is idle, or [beside](Session::is_beside) something else.
     type Command: Send + 'static;
 
+    /// Connections of one reactor are about to be asked, one after the other, to take what has come on them: has the processor
+    /// fetch what they will need from memory, for all of them together. Only a matter of speed, by which nothing changes.
+    fn look_ahead<'a>(_coming: impl Iterator<Item = (&'a Self, &'a [u8])>)
+    where
+        Self: Sized,
+    {
+    }
+
     /// Takes bytes the peer sent and returns how many were taken.
     ///
     /// Taking fewer than all is allowed after [`Effects::receive`] or [`Effects::discard`] (what follows belongs to

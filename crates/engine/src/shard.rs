@@ -196,6 +196,7 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         let mut done = std::mem::take(&mut self.done);
         self.flights.driver.turn(wait, &mut done)?;
         let now = clock::now();
+        self.look_ahead(&done);
         for done in done.drain(..) {
             self.on_done(done, now);
         }
@@ -388,6 +389,15 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
         for key in keys {
             self.with(key, &mut change);
         }
+    }
+
+    /// Shows sessions what they will be asked to take.
+    fn look_ahead(&self, done: &[Done<Batch<S::Outcome>>]) {
+        S::look_ahead(done.iter().filter_map(|done| {
+            let Carried::Buf(buf) = &done.carried else { return None };
+            let conn = self.conn(self.flights.owner(done.token)?)?;
+            Some((conn.session(), &**buf))
+        }));
     }
 
     fn on_done(&mut self, done: Done<Batch<S::Outcome>>, now: Instant) {

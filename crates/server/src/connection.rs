@@ -43,6 +43,13 @@ impl Session for Connection {
     type Outcome = ServerOutcome;
     type Command = Infallible;
 
+    fn look_ahead<'a>(coming: impl Iterator<Item = (&'a Self, &'a [u8])>) {
+        KvSession::look_ahead(coming.filter_map(|(connection, bytes)| match connection {
+            Self::Kv(session) => Some((session, bytes)),
+            Self::Transfer(_) => None,
+        }));
+    }
+
     fn on_bytes(&mut self, bytes: &[u8], effects: &mut Effects<ServerOutcome>) -> usize {
         match self {
             Self::Transfer(session) => session.on_bytes(bytes, effects),

@@ -246,6 +246,19 @@ impl Session for KvSession {
         self.conversation.client.on_told(move || reach.nudge());
     }
 
+    fn look_ahead<'a>(coming: impl Iterator<Item = (&'a Self, &'a [u8])>) {
+        let mut coming = coming.filter_map(|(session, bytes)| {
+            // Who has sent several looks ahead by himself.
+            let (len, key) = RequestParser::peek(bytes)?;
+            let is_one = len == bytes.len() && session.partial.is_empty();
+            is_one.then_some((&session.conversation.kv.keyspace, key))
+        });
+        while let (Some((keyspace, first)), Some((_, second))) = (coming.next(), coming.next()) {
+            let others = coming.by_ref().map(|(_, key)| key);
+            keyspace.expect([first, second].into_iter().chain(others.take(EXPECTED_MAX - 2)));
+        }
+    }
+
     fn on_bytes(&mut self, bytes: &[u8], effects: &mut Effects<ServerOutcome>) -> usize {
         let mut out = Vec::with_capacity(self.answered);
         let taken = self.serve(bytes, &mut out);
