@@ -72,18 +72,17 @@ impl<O: Send + 'static, D: Driver<Batch<O>>> Flights<O, D> {
         self.driver.cancel(token);
     }
 
-    /// Whose operation it is.
-    pub(crate) fn owner(&self, token: Token) -> Option<ConnKey> {
+    /// Whose operation it is and what for.
+    pub(crate) fn purpose(&self, token: Token) -> Option<(ConnKey, Kind)> {
         let flight = self.slots.get(token.slot as usize)?;
-        (flight.generation == token.generation).then_some(flight.conn)
+        (flight.generation == token.generation).then_some((flight.conn, flight.kind))
     }
 
     /// An operation has ended: whose it was and what for.
     pub(crate) fn land(&mut self, token: Token) -> Option<(ConnKey, Kind)> {
-        let slot = token.slot as usize;
-        self.slots.get(slot).filter(|flight| flight.generation == token.generation)?;
-        let flight = self.slots.remove(slot);
-        Some((flight.conn, flight.kind))
+        let purpose = self.purpose(token)?;
+        self.slots.remove(token.slot as usize);
+        Some(purpose)
     }
 
     /// Offers the driver again what it had no room for.

@@ -394,9 +394,12 @@ impl<S: Session, D: Driver<Batch<S::Outcome>>> Shard<S, D> {
     /// Shows sessions what they will be asked to take.
     fn look_ahead(&self, done: &[Done<Batch<S::Outcome>>]) {
         S::look_ahead(done.iter().filter_map(|done| {
-            let Carried::Buf(buf) = &done.carried else { return None };
-            let conn = self.conn(self.flights.owner(done.token)?)?;
-            Some((conn.session(), &**buf))
+            let (Carried::Buf(buf), Some((key, Kind::Receive))) =
+                (&done.carried, self.flights.purpose(done.token))
+            else {
+                return None;
+            };
+            Some((self.conn(key)?.session(), &**buf))
         }));
     }
 

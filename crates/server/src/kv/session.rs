@@ -246,16 +246,17 @@ impl Session for KvSession {
         self.conversation.client.on_told(move || reach.nudge());
     }
 
-    fn look_ahead<'a>(coming: impl Iterator<Item = (&'a Self, &'a [u8])>) {
-        let mut coming = coming.filter_map(|(session, bytes)| {
+    fn look_ahead<'a>(mut coming: impl Iterator<Item = (&'a Self, &'a [u8])>) {
+        // One alone would be waited for all the same.
+        let (Some(first), Some(second)) = (coming.next(), coming.next()) else { return };
+        let keyspace = &first.0.conversation.kv.keyspace;
+        let mut keys = [first, second].into_iter().chain(coming).filter_map(|(session, bytes)| {
             // Who has sent several looks ahead by himself.
             let (len, key) = RequestParser::peek(bytes)?;
-            let is_one = len == bytes.len() && session.partial.is_empty();
-            is_one.then_some((&session.conversation.kv.keyspace, key))
+            (len == bytes.len() && session.partial.is_empty()).then_some(key)
         });
-        while let (Some((keyspace, first)), Some((_, second))) = (coming.next(), coming.next()) {
-            let others = coming.by_ref().map(|(_, key)| key);
-            keyspace.expect([first, second].into_iter().chain(others.take(EXPECTED_MAX - 2)));
+        while let Some(key) = keys.next() {
+            keyspace.expect([key].into_iter().chain(keys.by_ref().take(EXPECTED_MAX - 1)));
         }
     }
 
