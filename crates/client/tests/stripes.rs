@@ -277,6 +277,10 @@ fn push_half(rig: &Rig, spec: PushSpec) -> u64 {
     while rig.relay.state.carrying.load(Ordering::SeqCst) > 0 {
         thread::sleep(Duration::from_millis(1));
     }
+    // And the server takes it: who comes before would be told of less, and send the rest a second time.
+    while rig.server.stats().connections > 0 {
+        thread::sleep(Duration::from_millis(1));
+    }
     let carried = rig.relay.carried();
     rig.relay.forget();
     rig.relay.repair();

@@ -276,6 +276,14 @@ fn whole(bytes: &[u8], mut each: impl FnMut(Span)) -> Option<usize> {
 #[inline]
 fn short_number(bytes: &[u8]) -> Option<(i64, usize)> {
     const DIGITS_MAX: usize = 9;
+    match bytes {
+        // Most have one or two digits.
+        [ones @ b'0'..=b'9', b'\r', _, ..] => return Some((i64::from(ones - b'0'), 3)),
+        [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', _, ..] => {
+            return Some((i64::from((tens - b'0') * 10 + (ones - b'0')), 4));
+        }
+        _ => {}
+    }
     let digit = |index: usize| bytes.get(index).map(|byte| byte.wrapping_sub(b'0'));
     let first = digit(0).filter(|digit| *digit <= 9)?;
     let mut number = i64::from(first);
