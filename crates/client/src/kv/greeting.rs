@@ -83,7 +83,7 @@ impl Greeting {
         } else {
             &said[1..]
         };
-        let said = said.trim_end();
+        let said = said.trim_end().trim_end_matches('.');
         let (code, remedy) = match said {
             _ if said.starts_with("WRONGPASS") || said.starts_with("ERR invalid password") => {
                 (ErrorCode::Permission, "; check the password")
