@@ -1,7 +1,7 @@
 // `npm test`: installs, builds, runs every check, and ends with the line "N passed, N failed".
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readdirSync } from 'node:fs'
+import { join, parse } from 'node:path'
 import { install, installPrograms, whyNoUring } from './setup.mjs'
 
 const steps = [
@@ -16,7 +16,8 @@ const steps = [
   },
   {
     name: 'servers and clients on io_uring',
-    command: 'cargo test --locked --no-fail-fast -p xferd-server -p xferd-client --test "*"',
+    // All of the workspace's, so that nothing is built again for fewer features.
+    command: `cargo test --locked --workspace --no-fail-fast ${testsOf('server', 'client')}`,
     env: { XFERD_BACKEND: 'uring' },
     count: countCargo,
     skip: whyNoUring,
@@ -97,6 +98,13 @@ async function perform({ command, name = command, env, count, isBeside }) {
   results.push(
     `${ok ? 'ok     ' : 'FAILED '}  ${name}: ${counts.passed} passed, ${counts.failed} failed (${seconds} s)`,
   )
+}
+
+/** Options by which cargo takes the integration tests of these crates. */
+function testsOf(...crates) {
+  const files = crates.flatMap((name) => readdirSync(join('crates', name, 'tests')))
+  const names = files.filter((file) => file.endsWith('.rs')).map((file) => parse(file).name)
+  return names.map((name) => `--test ${name}`).join(' ')
 }
 
 /** Runs a command of ours in a shell, and returns what it prints; shows it, too, or else returns its errors with it. */
